@@ -1,0 +1,1 @@
+"""Hopcount: short-link redirects whose counts are exact."""

@@ -1,0 +1,91 @@
+"""The settings of one Hopcount process: a frozen Struct, read from `HOPCOUNT_*`."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+_PREFIX = "HOPCOUNT_"
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=300)]
+
+
+class InvalidSettings(ValueError):
+    """A setting is unknown or its value is not usable; the message names it."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What can be set; field `x_y` is read from `HOPCOUNT_X_Y`. Durations are seconds."""
+
+    data_dir: Path = Path(".hopcount")
+    """Where the embedded PostgreSQL and the first API key live."""
+    database_url: str | None = None
+    """The database as the service's role; none means the embedded one."""
+    admin_database_url: str | None = None
+    """The same database as a login that may act as `hopcount_owner`, for `keys` and `db`."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8000
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    base_url: str | None = None
+    """What short URLs start with; none means the address that is listened on."""
+    redirect_status: Literal[301, 302, 307, 308] = 302
+
+    deadline: Seconds = 2.0
+    """From the arrival of a redirect to its answer: at the latest then, 503."""
+    lock_timeout: Seconds = 0.25
+    """How long a batch waits for a row that somebody else holds, before it goes on without it."""
+    batch_limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 256
+    """Clicks in one statement, at most."""
+    flushers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    """Statements in flight at once, for each worker; each has a connection of its own."""
+    queue_limit: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
+    """Redirects a worker has accepted and not answered; what comes beyond is shed with 503."""
+    pool_size: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
+    """Connections for everything but redirects, for each worker, at most."""
+
+    @property
+    def public_url(self) -> str:
+        """The base of short URLs, with no slash at its end."""
+        if self.base_url is not None:
+            return self.base_url.rstrip("/")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+def read(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
+    """Settings from `HOPCOUNT_*` in `environ`; what is `given` and not None goes before.
+
+    Raises InvalidSettings.
+    """
+    values: dict[str, Any] = {
+        name.removeprefix(_PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(_PREFIX) and value != ""
+    }
+    values.update((name, value) for name, value in given.items() if value is not None)
+    unknown = sorted(set(values) - set(Settings.__struct_fields__))
+    if unknown:
+        raise InvalidSettings(f"{_PREFIX}{unknown[0].upper()} is not a setting")
+    try:
+        settings = msgspec.convert(values, Settings, strict=False, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$.")
+        name = _PREFIX + path.rstrip("`").upper()
+        raise InvalidSettings(f"{name}: {reason[:1].lower()}{reason[1:]}") from None
+    if settings.lock_timeout >= settings.deadline:
+        raise InvalidSettings(f"{_PREFIX}LOCK_TIMEOUT must be well below {_PREFIX}DEADLINE")
+    return settings
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError(kind)
+
+
+def environment(*names: str) -> dict[str, str]:
+    """The variables `names` of this process that are set, to pass on to a program that it starts."""
+    return {name: os.environ[name] for name in names if name in os.environ}

@@ -1,0 +1,16 @@
+-- Deploy hopcount:function_clicked_at to pg
+
+BEGIN;
+
+SET LOCAL ROLE hopcount_owner;
+SET LOCAL lock_timeout = '5s';
+
+-- The first 48 bits of a UUIDv7 are milliseconds since 1970 (RFC 9562, section 5.7). Taking a row, it
+-- reads like a column: SELECT c.clicked_at FROM hopcount.clicks c. To narrow a query, compare ids.
+CREATE FUNCTION hopcount.clicked_at(click hopcount.clicks) RETURNS timestamptz
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN to_timestamp(
+        ('x' || translate(left((click).id::text, 13), '-', ''))::bit(48)::bigint / 1000.0::double precision
+    );
+
+COMMIT;

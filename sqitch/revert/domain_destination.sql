@@ -1,0 +1,8 @@
+-- Revert hopcount:domain_destination from pg
+
+BEGIN;
+
+SET LOCAL lock_timeout = '5s';
+DROP DOMAIN hopcount.destination;
+
+COMMIT;

@@ -1,0 +1,8 @@
+-- Revert hopcount:domain_short_code from pg
+
+BEGIN;
+
+SET LOCAL lock_timeout = '5s';
+DROP DOMAIN hopcount.short_code;
+
+COMMIT;

@@ -1,0 +1,8 @@
+-- Revert hopcount:schema_hopcount from pg
+
+BEGIN;
+
+SET LOCAL lock_timeout = '5s';
+DROP SCHEMA hopcount;
+
+COMMIT;

@@ -1,0 +1,8 @@
+-- Revert hopcount:table_api_keys from pg
+
+BEGIN;
+
+SET LOCAL lock_timeout = '5s';
+DROP TABLE hopcount.api_keys;
+
+COMMIT;

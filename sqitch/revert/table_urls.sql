@@ -1,0 +1,8 @@
+-- Revert hopcount:table_urls from pg
+
+BEGIN;
+
+SET LOCAL lock_timeout = '5s';
+DROP TABLE hopcount.urls;
+
+COMMIT;

@@ -1,0 +1,7 @@
+-- Verify hopcount:table_api_keys on pg
+
+BEGIN;
+
+SELECT id, name, key_hash, scope, created_at FROM hopcount.api_keys WHERE FALSE;
+
+ROLLBACK;
