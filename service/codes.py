@@ -2,7 +2,7 @@
 
 import re
 
-from nanoid import generate
+import nanoid
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 GENERATED_LENGTH = 8
@@ -18,7 +18,7 @@ class InvalidCode(ValueError):
 
 def generated() -> str:
     """A new random code. It is never a reserved one: those are shorter or longer."""
-    return generate(ALPHABET, GENERATED_LENGTH)
+    return nanoid.generate(ALPHABET, GENERATED_LENGTH)
 
 
 def checked(code: str) -> str:

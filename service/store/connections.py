@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 
@@ -13,25 +13,19 @@ from service.store.errors import InDoubt, RolledBack, RowLocked, StoreError, Una
 Connection = asyncpg.Connection[asyncpg.Record]
 
 OWNER = "hopcount_owner"
+APPLICATION = "hopcount"
 
-_LOST = (
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    OSError,
-    TimeoutError,
-)
+_LOST = (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 _ROLLED_BACK = (asyncpg.DeadlockDetectedError, asyncpg.QueryCanceledError, asyncpg.SerializationError)
 
-CONNECTION_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
-"""What asyncpg raises, a TimeoutError (an OSError) included."""
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+"""What asyncpg raises when PostgreSQL says no or cannot be reached; a TimeoutError is an OSError."""
 
 
-def translated(error: BaseException) -> StoreError:
-    """What `error`, raised by asyncpg for a statement that was sent, means."""
+def translated(error: Exception) -> StoreError:
+    """What `error`, raised by asyncpg for a statement that was sent, means for its outcome."""
     reason = str(error) or type(error).__name__
-    if isinstance(error, _LOST):
+    if not isinstance(error, asyncpg.PostgresError) or isinstance(error, _LOST):
         return InDoubt(reason)
     if isinstance(error, asyncpg.LockNotAvailableError):
         return RowLocked(reason)
@@ -48,9 +42,9 @@ async def connect(dsn: str, timeout: float, **server_settings: str) -> Connectio
             timeout=timeout,
             # Prepared once and for all: by default asyncpg forgets a statement after five minutes.
             max_cached_statement_lifetime=0,
-            server_settings={"application_name": "hopcount", **server_settings},
+            server_settings={"application_name": APPLICATION, **server_settings},
         )
-    except (*CONNECTION_FAILURES, ValueError) as error:
+    except (*FAILURES, ValueError) as error:
         raise Unavailable(f"cannot connect to PostgreSQL: {error or type(error).__name__}") from error
 
 
@@ -60,23 +54,47 @@ def milliseconds(seconds: float) -> str:
 
 
 class Database:
-    """A pool of connections for everything but counting clicks.
+    """A pool of connections for everything but counting clicks: a context, in which it can be used.
 
     It connects when it is first needed, so that a process can start, and answer 503, before its database
-    does. Every method raises Unavailable, or another StoreError where its docstring says so.
+    does. Every method raises Unavailable.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", timeout: float) -> None:
-        self._pool = pool
+    def __init__(
+        self,
+        dsn: str,
+        size: int,
+        timeout: float,
+        *,
+        statement_timeout: float | None = None,
+        role: str | None = None,
+    ) -> None:
+        """At most `size` connections; `timeout` (seconds) bounds connecting and waiting for one of them,
+        `statement_timeout` each statement; `role` is assumed by every connection."""
+        self._dsn = dsn
+        self._size = size
         self._timeout = timeout
+        self._statement_timeout = statement_timeout
+        self._session = {"application_name": APPLICATION}
+        if statement_timeout is not None:
+            self._session["statement_timeout"] = milliseconds(statement_timeout)
+        if role is not None:
+            self._session["role"] = role
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    @classmethod
+    def of_worker(cls, settings: Settings, dsn: str) -> Self:
+        """As a worker of the service uses it: bounded by the deadline throughout."""
+        return cls(dsn, settings.pool_size, settings.deadline, statement_timeout=settings.deadline)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection of the pool, waited for no longer than the timeout."""
+        """A connection of the pool."""
+        assert self._pool is not None, "a Database is used inside its context"  # noqa: S101
         try:
             async with self._pool.acquire(timeout=self._timeout) as connection:
                 yield connection  # type: ignore[misc]  # the pool's proxy has all of its methods
-        except CONNECTION_FAILURES as error:
+        except FAILURES as error:
             raise Unavailable(str(error) or type(error).__name__) from error
 
     @asynccontextmanager
@@ -84,6 +102,11 @@ class Database:
         """A connection in a transaction that is committed at the end, or rolled back by an exception."""
         async with self.connection() as connection, connection.transaction():
             yield connection
+
+    async def execute(self, sql: str, *arguments: object) -> str:
+        """The command tag, which ends in the number of rows."""
+        async with self.connection() as connection:
+            return await connection.execute(sql, *arguments)
 
     async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         async with self.connection() as connection:
@@ -97,53 +120,32 @@ class Database:
         async with self.connection() as connection:
             return await connection.fetchval(sql, *arguments)
 
+    async def __aenter__(self) -> Self:
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=0,
+                max_size=self._size,
+                # By default a connection is thrown away after 50,000 statements: a hiccup for nothing.
+                max_queries=2**62,
+                timeout=self._timeout,
+                # The server's own timeout goes first; this one is for a server that is silent.
+                command_timeout=self._statement_timeout and 1.5 * self._statement_timeout,
+                max_cached_statement_lifetime=0,
+                reset=_keep,
+                server_settings=self._session,
+            )
+        except ValueError as error:
+            raise Unavailable(f"the database URL is not usable: {error}") from error
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        assert self._pool is not None  # noqa: S101
+        try:
+            await asyncio.wait_for(self._pool.close(), self._timeout)
+        except TimeoutError:
+            self._pool.terminate()
+
 
 async def _keep(connection: Connection) -> None:
     """Nothing here leaves anything behind in a session, so a release needs no round trip to clean it."""
-
-
-@asynccontextmanager
-async def database(
-    dsn: str, size: int, timeout: float, *, statement_timeout: float = 0, role: str | None = None
-) -> AsyncIterator[Database]:
-    """A Database of at most `size` connections for the time of the context.
-
-    `timeout` (seconds) bounds connecting and waiting for a connection, `statement_timeout` each statement
-    (0: not at all); `role` is assumed by every connection.
-    """
-    server_settings = {"application_name": "hopcount", "statement_timeout": milliseconds(statement_timeout)}
-    if not statement_timeout:
-        del server_settings["statement_timeout"]
-    if role is not None:
-        server_settings["role"] = role
-    try:
-        pool = await asyncpg.create_pool(
-            dsn,
-            min_size=0,
-            max_size=size,
-            # By default a connection is thrown away after 50,000 statements: a hiccup for nothing.
-            max_queries=2**62,
-            timeout=timeout,
-            command_timeout=statement_timeout * 1.5 or None,
-            max_cached_statement_lifetime=0,
-            reset=_keep,
-            server_settings=server_settings,
-        )
-    except ValueError as error:
-        raise Unavailable(f"the database URL is not usable: {error}") from error
-    try:
-        yield Database(pool, timeout)
-    finally:
-        try:
-            await asyncio.wait_for(pool.close(), timeout)
-        except TimeoutError:
-            pool.terminate()
-
-
-@asynccontextmanager
-async def service_database(settings: Settings, dsn: str) -> AsyncIterator[Database]:
-    """The database as a worker uses it: bounded by the deadline throughout."""
-    async with database(
-        dsn, settings.pool_size, settings.deadline, statement_timeout=settings.deadline
-    ) as opened:
-        yield opened

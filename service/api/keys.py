@@ -1,0 +1,37 @@
+"""Who may call the API."""
+
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
+from litestar.handlers import BaseRouteHandler
+
+from service.store.keys import Keys
+
+_CHALLENGE = 'Bearer realm="hopcount"'
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class KeyGuard:
+    """A Litestar guard that lets a request pass whose bearer key is good enough for its method."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    async def __call__(
+        self, connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler
+    ) -> None:
+        """Raises NotAuthorizedException (401), PermissionDeniedException (403), Unavailable."""
+        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+        key = await self._keys.holder(token.strip()) if scheme.lower() == "bearer" else None
+        if key is None:
+            challenge = _CHALLENGE + (', error="invalid_token"' if scheme else "")
+            raise NotAuthorizedException(
+                "This needs a valid API key: `Authorization: Bearer <key>`.",
+                headers={"WWW-Authenticate": challenge},
+            )
+        if key.scope == "read" and connection.scope.get("method") not in _READING:
+            raise PermissionDeniedException(
+                "This API key may only read.",
+                headers={"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="write"'},
+            )

@@ -1,0 +1,83 @@
+"""`/api/v1/urls`: the links."""
+
+from typing import Annotated
+
+from litestar import Controller, Response, delete, get, patch, post, put
+from litestar.exceptions import NotFoundException
+from litestar.params import Parameter
+
+from service import codes, destinations, links
+from service.api import cursors
+from service.api.models import LinkAnswer, NewDestination, NewLink, Page
+from service.links import Purger
+from service.store.urls import Link, New, Urls
+
+PATH = "/api/v1/urls"
+
+
+class Site:
+    """What this service is to the outside: where its short URLs begin, and its host."""
+
+    def __init__(self, public_url: str) -> None:
+        self.public_url = public_url
+        self.host = destinations.host_of(public_url)
+
+
+class UrlsController(Controller):
+    path = PATH
+    tags = ("links",)
+
+    @post(summary="Make a link")
+    async def create(self, data: NewLink, urls: Urls, site: Site) -> Response[LinkAnswer]:
+        if data.short_code is not None:
+            codes.checked(data.short_code)
+        original_url = destinations.checked(data.original_url, site.host)
+        return _answer(await links.create(urls, original_url, data.short_code), site, created=True)
+
+    @get(summary="List the links, newest first")
+    async def page(
+        self,
+        urls: Urls,
+        site: Site,
+        limit: Annotated[int, Parameter(ge=1, le=200)] = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        before = None if cursor is None else cursors.read(cursor)
+        found = await urls.page(limit + 1, before)
+        items = [LinkAnswer.of(link, site.public_url) for link in found[:limit]]
+        return Page(items, cursors.written(items[-1].id) if len(found) > limit else None)
+
+    @put("/{code:str}", summary="Make a link, or give it a new destination", status_code=200)
+    async def put(self, code: str, data: NewDestination, urls: Urls, site: Site) -> Response[LinkAnswer]:
+        codes.checked(code)
+        link, created = await urls.put(New(code, destinations.checked(data.original_url, site.host)))
+        return _answer(link, site, created=created)
+
+    @get("/{code:str}", summary="Get a link with its count")
+    async def get(self, code: str, urls: Urls, site: Site) -> LinkAnswer:
+        return LinkAnswer.of(_found(await urls.get(code)), site.public_url)
+
+    @patch("/{code:str}", summary="Give a link a new destination")
+    async def change(self, code: str, data: NewDestination, urls: Urls, site: Site) -> LinkAnswer:
+        original_url = destinations.checked(data.original_url, site.host)
+        return LinkAnswer.of(_found(await urls.change(New(code, original_url))), site.public_url)
+
+    @delete("/{code:str}", summary="Delete a link and its clicks")
+    async def delete(self, code: str, urls: Urls, purger: Purger) -> None:
+        if not await urls.delete(code):
+            raise NotFoundException("There is no such link.")
+        purger.add(code)
+
+
+def _found(link: Link | None) -> Link:
+    if link is None:
+        raise NotFoundException("There is no such link.")
+    return link
+
+
+def _answer(link: Link, site: Site, *, created: bool) -> Response[LinkAnswer]:
+    return Response(
+        LinkAnswer.of(link, site.public_url),
+        status_code=201 if created else 200,
+        headers={"Location": f"{PATH}/{link.short_code}"} if created else None,
+    )

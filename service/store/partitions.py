@@ -1,0 +1,127 @@
+"""The months of `clicks`, made ahead."""
+
+import asyncio
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from service.store.connections import Database
+from service.store.errors import Unavailable
+
+MOVED_AT_ONCE = 100_000
+"""Clicks that are moved out of the default partition while redirects wait: about a second's work."""
+
+_LOCK_TIMEOUT = "200ms"
+_TRIES = 50
+_PAUSE = 0.2
+_IN_THE_WAY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+
+_STATE = """
+SELECT c.oid IS NOT NULL AS made, i.inhrelid IS NOT NULL AS attached
+FROM (SELECT to_regclass($1) AS oid) AS c
+LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid AND i.inhparent = 'hopcount.clicks'::regclass
+"""
+
+
+class Month(msgspec.Struct, frozen=True):
+    """A calendar month in UTC."""
+
+    year: int
+    month: int
+
+    @classmethod
+    def of(cls, instant: datetime) -> "Month":
+        utc = instant.astimezone(UTC)
+        return cls(utc.year, utc.month)
+
+    def plus(self, months: int) -> "Month":
+        years, month = divmod(self.year * 12 + self.month - 1 + months, 12)
+        return Month(years, month + 1)
+
+    @property
+    def table(self) -> str:
+        return f"hopcount.clicks_{self.year:04}_{self.month:02}"
+
+    @property
+    def first_id(self) -> UUID:
+        """The lowest UUIDv7 of the month: milliseconds since 1970 in the first 48 bits (RFC 9562)."""
+        return first_id(datetime(self.year, self.month, 1, tzinfo=UTC))
+
+
+def first_id(instant: datetime) -> UUID:
+    """The lowest UUID that a UUIDv7 made at `instant` or later can have."""
+    return UUID(int=round(instant.timestamp() * 1000) << 80)
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A month that was missing and is there now."""
+
+    month: Month
+    moved: int
+    """Clicks that were in the default partition."""
+
+
+async def make_ahead(database: Database, now: datetime, months: int) -> list[Made]:
+    """Make the partitions of this month and the `months` that follow, where they are missing.
+
+    `database` as the owner. Redirects go on: a month is built apart and attached under a short lock
+    timeout. Raises Unavailable; what was made until then stays.
+    """
+    this = Month.of(now)
+    made = [await _make(database, this.plus(ahead)) for ahead in range(months + 1)]
+    return [month for month in made if month is not None]
+
+
+async def _make(database: Database, month: Month) -> Made | None:
+    state = await database.fetchrow(_STATE, month.table)
+    if state is not None and state["attached"]:
+        return None
+    lower, upper = month.first_id, month.plus(1).first_id
+    if state is None or not state["made"]:
+        # With the CHECK, attaching needs no scan of the new table.
+        await database.execute(
+            f"CREATE TABLE {month.table} (LIKE hopcount.clicks INCLUDING ALL, "
+            f"CONSTRAINT in_month CHECK (id >= '{lower}' AND id < '{upper}'))"
+        )
+    for attempt in range(_TRIES):
+        try:
+            return Made(month, await _attach(database, month.table, lower, upper))
+        except Unavailable as error:
+            if not isinstance(error.__cause__, _IN_THE_WAY) or attempt == _TRIES - 1:
+                raise
+        await asyncio.sleep(_PAUSE)
+    raise AssertionError  # the last try returns or raises
+
+
+async def _attach(database: Database, table: str, lower: UUID, upper: UUID) -> int:
+    async with database.transaction() as connection:
+        await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        # In the order of the counting statement: first the parent, then its partition.
+        await connection.execute("LOCK TABLE ONLY hopcount.clicks IN SHARE UPDATE EXCLUSIVE MODE")
+        await connection.execute("LOCK TABLE hopcount.clicks_default IN ACCESS EXCLUSIVE MODE")
+        waiting: int = await connection.fetchval(
+            "SELECT count(*) FROM "
+            "(SELECT FROM hopcount.clicks_default WHERE id >= $1 AND id < $2 LIMIT $3) AS found",
+            lower,
+            upper,
+            MOVED_AT_ONCE + 1,
+        )
+        if waiting > MOVED_AT_ONCE:
+            raise Unavailable(
+                f"{table} was not attached: the default partition holds more than {MOVED_AT_ONCE:,} clicks "
+                "of that month, and moving them would keep redirects waiting. They are safe where they are."
+            )
+        if waiting:
+            await connection.execute(
+                "WITH moved AS (DELETE FROM hopcount.clicks_default WHERE id >= $1 AND id < $2 RETURNING *) "
+                f"INSERT INTO {table} SELECT * FROM moved",
+                lower,
+                upper,
+            )
+        await connection.execute(
+            f"ALTER TABLE hopcount.clicks ATTACH PARTITION {table} FOR VALUES FROM ('{lower}') TO ('{upper}')"
+        )
+        await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT in_month")
+        return waiting

@@ -1,0 +1,66 @@
+"""What a deleted link leaves behind: its clicks, which go afterwards and in small steps."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+from service.store.connections import Database
+
+CHUNK = 1000
+"""Clicks that one statement deletes: a few milliseconds' work."""
+
+_BEFORE_ALL = UUID(int=0)
+
+_END_OF_CHUNK = f"""
+SELECT id FROM hopcount.clicks WHERE short_code = $1 AND id > $2 ORDER BY id OFFSET {CHUNK - 1} LIMIT 1
+"""
+# A link that has come into being under this code keeps its clicks.
+_DELETE = """
+DELETE FROM hopcount.clicks
+WHERE short_code = $1 AND id > $2 AND ($3::uuid IS NULL OR id <= $3)
+  AND NOT EXISTS (SELECT FROM hopcount.urls WHERE short_code = $1)
+"""
+# From each code straight to the next, since a link may have millions of clicks.
+_CODES = """
+WITH RECURSIVE codes AS (
+    (SELECT short_code FROM hopcount.clicks WHERE short_code > $1 ORDER BY short_code LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT c.short_code FROM hopcount.clicks AS c
+        WHERE c.short_code > codes.short_code ORDER BY c.short_code LIMIT 1
+    )
+    FROM codes WHERE codes.short_code IS NOT NULL
+)
+SELECT short_code, EXISTS (SELECT FROM hopcount.urls AS u WHERE u.short_code = codes.short_code) AS linked
+FROM codes WHERE short_code IS NOT NULL
+LIMIT 1000
+"""
+
+
+async def purge(database: Database, short_code: str) -> AsyncIterator[int]:
+    """Delete the clicks of a deleted link; after each chunk, how many went. Raises Unavailable.
+
+    It can be stopped and taken up again at any point. Between two chunks it rests as long as the last one
+    took, so that redirects keep half of the database at least.
+    """
+    loop = asyncio.get_running_loop()
+    start = _BEFORE_ALL
+    while True:
+        began = loop.time()
+        end: UUID | None = await database.fetchval(_END_OF_CHUNK, short_code, start)
+        gone = int((await database.execute(_DELETE, short_code, start, end)).rpartition(" ")[2])
+        yield gone
+        if end is None or gone == 0:
+            return
+        start = end
+        await asyncio.sleep(loop.time() - began)
+
+
+async def orphaned_codes(database: Database) -> AsyncIterator[str]:
+    """The codes of all clicks that belong to no link. Raises Unavailable."""
+    last = ""
+    while rows := await database.fetch(_CODES, last):
+        for row in rows:
+            last = row["short_code"]
+            if not row["linked"]:
+                yield last
