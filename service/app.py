@@ -12,7 +12,7 @@ from litestar.types import ASGIApp
 
 from service.api import problems
 from service.api.health import HealthController
-from service.api.keys import KeyGuard
+from service.api.keys import key_guard
 from service.api.urls import Site, UrlsController
 from service.ledger import Ledger
 from service.links import Purger
@@ -42,7 +42,7 @@ def create_app(settings: Settings, dsn: str) -> ASGIApp:
 
     api = Router(
         "/",
-        guards=[KeyGuard(Keys(database))],
+        guards=[key_guard(Keys(database))],
         route_handlers=[UrlsController],
     )
     litestar = Litestar(

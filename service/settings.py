@@ -49,8 +49,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def public_url(self) -> str:
         """The base of short URLs, with no slash at its end."""
-        if self.base_url is not None:
-            return self.base_url.rstrip("/")
+        return self.address if self.base_url is None else self.base_url.rstrip("/")
+
+    @property
+    def address(self) -> str:
+        """What is listened on, as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 

@@ -5,6 +5,7 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
+from litestar.types import Guard
 
 from service.store.keys import Keys
 
@@ -12,18 +13,15 @@ _CHALLENGE = 'Bearer realm="hopcount"'
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class KeyGuard:
-    """A Litestar guard that lets a request pass whose bearer key is good enough for its method."""
+def key_guard(keys: Keys) -> Guard:
+    """A Litestar guard that lets a request pass whose bearer key is good enough for its method.
 
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
+    It raises NotAuthorizedException (401), PermissionDeniedException (403), Unavailable.
+    """
 
-    async def __call__(
-        self, connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler
-    ) -> None:
-        """Raises NotAuthorizedException (401), PermissionDeniedException (403), Unavailable."""
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-        key = await self._keys.holder(token.strip()) if scheme.lower() == "bearer" else None
+        key = await keys.holder(token.strip()) if scheme.lower() == "bearer" else None
         if key is None:
             challenge = _CHALLENGE + (', error="invalid_token"' if scheme else "")
             raise NotAuthorizedException(
@@ -35,3 +33,5 @@ class KeyGuard:
                 "This API key may only read.",
                 headers={"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="write"'},
             )
+
+    return guard

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import asyncpg
 
 from service.settings import Settings
 from service.store.errors import InDoubt, RolledBack, RowLocked, StoreError, Unavailable
 
-Connection = asyncpg.Connection[asyncpg.Record]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 OWNER = "hopcount_owner"
 APPLICATION = "hopcount"
