@@ -1,0 +1,1 @@
+"""All SQL, in typed methods: the only place that speaks to PostgreSQL."""
