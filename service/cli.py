@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from service import destinations, embedded, server, settings, transfer
+from service.destinations import InvalidDestination
 from service.embedded import Embedded, EmbeddedError
 from service.server import CannotListen
 from service.settings import InvalidSettings, Settings
@@ -50,7 +51,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         hopcount()
-    except (InvalidSettings, EmbeddedError, CannotListen, StoreError) as error:
+    except (InvalidSettings, EmbeddedError, CannotListen, InvalidDestination, StoreError) as error:
         click.echo(f"hopcount: {error}", err=True)
         sys.exit(1)
 
@@ -88,6 +89,7 @@ def serve(**given: Any) -> None:
     Without a database URL: on an embedded PostgreSQL, set up and kept in the data directory.
     """
     chosen = settings.read(**given)
+    destinations.host_of(chosen.public_url)
     server.check_address(chosen)
     if chosen.database_url is not None:
         asyncio.run(_check(chosen, chosen.database_url))

@@ -29,7 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8000
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
-    base_url: str | None = None
+    base_url: Annotated[str, msgspec.Meta(pattern="^https?://[^/]")] | None = None
     """What short URLs start with; none means the address that is listened on."""
     redirect_status: Literal[301, 302, 307, 308] = 302
 

@@ -1,0 +1,41 @@
+"""Settings from the environment and the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from service import settings
+from service.settings import InvalidSettings, Settings
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    assert settings.read({"PATH": "/bin"}) == Settings()
+
+
+def test_what_is_given_goes_before_the_environment() -> None:
+    read = settings.read(
+        {"HOPCOUNT_PORT": "9000", "HOPCOUNT_WORKERS": "3", "HOPCOUNT_DATA_DIR": "/somewhere"}, port=9001, workers=None
+    )
+    assert (read.port, read.workers, read.data_dir) == (9001, 3, Path("/somewhere"))
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"HOPCOUNT_PROT": "9000"}, "HOPCOUNT_PROT is not a setting"),
+        ({"HOPCOUNT_PORT": "many"}, "HOPCOUNT_PORT"),
+        ({"HOPCOUNT_PORT": "0"}, "HOPCOUNT_PORT"),
+        ({"HOPCOUNT_DEADLINE": "-1"}, "HOPCOUNT_DEADLINE"),
+        ({"HOPCOUNT_REDIRECT_STATUS": "303"}, "HOPCOUNT_REDIRECT_STATUS"),
+        ({"HOPCOUNT_LOCK_TIMEOUT": "2"}, "HOPCOUNT_LOCK_TIMEOUT must be well below HOPCOUNT_DEADLINE"),
+        ({"HOPCOUNT_BASE_URL": "nonsense"}, "HOPCOUNT_BASE_URL"),
+    ],
+)
+def test_a_bad_setting_is_named(environ: dict[str, str], named: str) -> None:
+    with pytest.raises(InvalidSettings, match=named):
+        settings.read(environ)
+
+
+def test_the_public_url_is_the_base_url_or_the_address() -> None:
+    assert Settings(base_url="https://hop.example/").public_url == "https://hop.example"
+    assert Settings(host="::1", port=80).public_url == "http://[::1]:80"
