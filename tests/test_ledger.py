@@ -119,7 +119,7 @@ async def test_what_arrives_during_a_statement_forms_the_next_batch(start: Start
     second = await scene.writer.next()
     assert second.sizes == {"a": 1, "b": 2, "c": 1}
     second.commit()
-    assert await asyncio.gather(*answers) == [DESTINATION + code for code in "abab" "c"]
+    assert await asyncio.gather(*answers) == [DESTINATION + code for code in "ababc"]
     assert len(first.ids | second.ids) == 5, "every click has an id of its own"
 
 

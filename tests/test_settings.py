@@ -14,7 +14,9 @@ def test_nothing_set_gives_the_defaults() -> None:
 
 def test_what_is_given_goes_before_the_environment() -> None:
     read = settings.read(
-        {"HOPCOUNT_PORT": "9000", "HOPCOUNT_WORKERS": "3", "HOPCOUNT_DATA_DIR": "/somewhere"}, port=9001, workers=None
+        {"HOPCOUNT_PORT": "9000", "HOPCOUNT_WORKERS": "3", "HOPCOUNT_DATA_DIR": "/somewhere"},
+        port=9001,
+        workers=None,
     )
     assert (read.port, read.workers, read.data_dir) == (9001, 3, Path("/somewhere"))
 
