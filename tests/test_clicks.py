@@ -37,8 +37,8 @@ async def links(database: Database) -> list[str]:
 async def counts(connection: Connection) -> dict[str, tuple[int, int]]:
     """By code: the count of the link and its rows."""
     rows = await connection.fetch(
-        "SELECT short_code, click_count, (SELECT count(*) FROM hopcount.clicks c WHERE c.short_code = u.short_code)"
-        " FROM hopcount.urls u"
+        "SELECT short_code, click_count, "
+        "(SELECT count(*) FROM hopcount.clicks c WHERE c.short_code = u.short_code) FROM hopcount.urls u"
     )
     return {row[0]: (row[1], row[2]) for row in rows}
 
@@ -137,8 +137,8 @@ async def test_a_server_that_says_nothing_leaves_the_statement_in_doubt(
     async with ClickWriter(dsns.service, settings) as writer, AsyncExitStack() as stack:
         await writer.count({"a": ids(1)}, Form.ONCE)
         pid = await connection.fetchval(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = 'hopcount_app' "
-            "AND query LIKE '%counted%'"
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+            "AND usename = 'hopcount_app' AND query LIKE '%counted%'"
         )
         stop(pid, stack)
         click = ids(1)
@@ -206,4 +206,4 @@ async def test_two_writers_over_the_same_links_neither_deadlock_nor_lose_a_click
         orders = [links, links[::-1], sorted(links), links[2:] + links[:2]]
         await asyncio.gather(*(work(w, codes, failures) for w, codes in zip(writers, orders, strict=True)))
     assert failures == []
-    assert await counts(connection) == {code: (4 * rounds, 4 * rounds) for code in links}
+    assert await counts(connection) == dict.fromkeys(links, (4 * rounds, 4 * rounds))

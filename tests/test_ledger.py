@@ -253,7 +253,7 @@ async def test_a_locked_link_is_held_and_delays_no_other(start: Start) -> None:
     assert not locked.done()
     assert not later.done()
     waiting.commit()
-    assert await asyncio.gather(locked, later) == [DESTINATION + "locked"] * 2
+    assert [await locked, await later] == [DESTINATION + "locked"] * 2
 
     free_again = scene.record("locked")
     (await scene.writer.next()).commit()
@@ -272,7 +272,7 @@ async def test_of_several_locked_links_each_is_waited_for_in_turn(start: Start) 
         turn.fail(RowLocked("still"))
     assert sorted(waited_for) == ["x", "y"]
     (await scene.attendant.next()).commit()
-    assert await asyncio.gather(*answers.values()) == [DESTINATION + "x", DESTINATION + "y"]
+    assert [await answer for answer in answers.values()] == [DESTINATION + "x", DESTINATION + "y"]
 
 
 async def test_held_clicks_survive_a_lost_connection_with_their_ids(start: Start) -> None:

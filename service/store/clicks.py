@@ -61,18 +61,18 @@ WHERE u.short_code = ANY ($1::text[])
 """
 
 _SESSION = {
-    # One plan, made once: from the sorted input into the index on short_code, whatever the statistics say. A look into
-    # the index must seem to cost nothing, or a plan that was made on few links would be kept for millions.
+    # One plan, made once: from the sorted input into the index on short_code, whatever the statistics say.
     "plan_cache_mode": "force_generic_plan",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
+    "enable_material": "off",
+    "enable_memoize": "off",
+    # A look into the index seems to cost nothing, or a plan made on five links would be kept for millions.
     "random_page_cost": "0",
     "cpu_index_tuple_cost": "0",
     "cpu_operator_cost": "0",
-    "enable_material": "off",
-    "enable_memoize": "off",
     "jit": "off",
 }
 
