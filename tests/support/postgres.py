@@ -57,7 +57,7 @@ def cluster() -> Iterator[TestCluster]:
 def reachable_dir() -> Iterator[Path]:
     """A fresh directory that PostgreSQL's account can pass through (pytest's own are closed to it)."""
     with tempfile.TemporaryDirectory(prefix="hopcount-test-") as place:
-        Path(place).chmod(0o711)  # noqa: S103  # to pass through, not to look in
+        Path(place).chmod(0o711)  # to pass through, not to look in
         yield Path(place)
 
 
