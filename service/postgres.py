@@ -58,7 +58,7 @@ class Account(msgspec.Struct, frozen=True):
         )
 
     def reaches(self, path: Path) -> bool:
-        return self.run(["test", "-x", str(path)]).returncode == 0
+        return self.run(["/bin/sh", "-c", 'test -x "$1"', "sh", str(path)]).returncode == 0
 
 
 def account() -> Account:
@@ -72,8 +72,8 @@ def account() -> Account:
         found = pwd.getpwnam(_SYSTEM_USER)
     except KeyError:
         made = subprocess.run(
-            ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(_SYSTEM_DIR),
-             "--shell", "/usr/sbin/nologin", _SYSTEM_USER],
+            ["/usr/sbin/useradd", "--system", "--user-group", "--no-create-home",
+             "--home-dir", str(_SYSTEM_DIR), "--shell", "/usr/sbin/nologin", _SYSTEM_USER],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if made.returncode != 0:

@@ -52,23 +52,22 @@ async def imported(source: BinaryIO, urls: Urls, own_host: str) -> AsyncIterator
         else:
             wanted.append(item)
         if len(rejected) + len(wanted) == BATCH:
-            yield await _stored(urls, wanted) + rejected
+            yield await _stored(urls, wanted, rejected)
             rejected, wanted = [], []
-    yield await _stored(urls, wanted) + rejected
+    yield await _stored(urls, wanted, rejected)
 
 
-async def _stored(urls: Urls, wanted: list[_Wanted]) -> list[Line]:
-    if not wanted:
-        return []
+async def _stored(urls: Urls, wanted: list[_Wanted], rejected: list[Line]) -> list[Line]:
+    """Make the `wanted` links: these lines and those `rejected` before, in their order."""
+    lines = list(rejected)
     done = await links.create_all(urls, [(line.original_url, line.short_code) for line in wanted])
-    lines = []
     for line, (link, outcome) in zip(wanted, done, strict=True):
         if outcome == "taken":
             reason = f"The short code {link.short_code!r} is taken."
             lines.append(Line(line.number, line.text, None, outcome, reason))
         else:
             lines.append(Line(line.number, line.text, (link.original_url, link.short_code), outcome, None))
-    return lines
+    return sorted(lines, key=lambda line: line.number)
 
 
 def _parsed(source: BinaryIO, own_host: str) -> Iterator[_Wanted | Line]:
