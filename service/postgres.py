@@ -22,6 +22,7 @@ _SYSTEM_DIR = Path("/var/lib/hopcount")
 _LONGEST_SOCKET_DIR = 80
 """Characters: a socket's path has 103 at most on macOS, 107 on Linux, name included."""
 _START_SECONDS = 60
+_STILL_DYING = ("still in use", "Is another postmaster")
 _MEBIBYTE = 1024 * 1024
 
 
@@ -187,8 +188,8 @@ class Cluster:
             if started.returncode == 0:
                 return
             said = log.read_text(errors="replace") if log.exists() else started.stdout
-            # After a kill -9 of the server, its children need a moment to notice.
-            if "still in use" not in said or time.monotonic() > deadline:
+            # After a kill -9, its children need a moment to notice, and the system one to forget its number.
+            if not any(sign in said for sign in _STILL_DYING) or time.monotonic() > deadline:
                 raise PostgresError(f"PostgreSQL did not start: {_last_line(said)} (see {log})")
             time.sleep(0.1)
 

@@ -10,7 +10,7 @@ from service import codes, destinations, links
 from service.api import cursors
 from service.api.models import LinkAnswer, NewDestination, NewLink, Page
 from service.links import Purger
-from service.store.urls import Link, New, Urls
+from service.store.urls import NEWEST, Link, New, Urls
 
 PATH = "/api/v1/urls"
 
@@ -42,7 +42,7 @@ class UrlsController(Controller):
         limit: Annotated[int, Parameter(ge=1, le=200)] = 50,
         cursor: str | None = None,
     ) -> Page:
-        before = None if cursor is None else cursors.read(cursor)
+        before = NEWEST if cursor is None else cursors.read(cursor)
         found = await urls.page(limit + 1, before)
         items = [LinkAnswer.of(link, site.public_url) for link in found[:limit]]
         return Page(items, cursors.written(items[-1].id) if len(found) > limit else None)

@@ -9,7 +9,8 @@ from service.store.connections import Database
 CHUNK = 1000
 """Clicks that one statement deletes: a few milliseconds' work."""
 
-_BEFORE_ALL = UUID(int=0)
+_LOWEST = UUID(int=0)
+_HIGHEST = UUID(int=2**128 - 1)
 
 _END_OF_CHUNK = f"""
 SELECT id FROM hopcount.clicks WHERE short_code = $1 AND id > $2 ORDER BY id OFFSET {CHUNK - 1} LIMIT 1
@@ -17,7 +18,7 @@ SELECT id FROM hopcount.clicks WHERE short_code = $1 AND id > $2 ORDER BY id OFF
 # A link that has come into being under this code keeps its clicks.
 _DELETE = """
 DELETE FROM hopcount.clicks
-WHERE short_code = $1 AND id > $2 AND ($3::uuid IS NULL OR id <= $3)
+WHERE short_code = $1 AND id > $2 AND id <= $3
   AND NOT EXISTS (SELECT FROM hopcount.urls WHERE short_code = $1)
 """
 # From each code straight to the next, since a link may have millions of clicks.
@@ -44,11 +45,11 @@ async def purge(database: Database, short_code: str) -> AsyncIterator[int]:
     took, so that redirects keep half of the database at least.
     """
     loop = asyncio.get_running_loop()
-    start = _BEFORE_ALL
+    start = _LOWEST
     while True:
         began = loop.time()
         end: UUID | None = await database.fetchval(_END_OF_CHUNK, short_code, start)
-        gone = int((await database.execute(_DELETE, short_code, start, end)).rpartition(" ")[2])
+        gone = int((await database.execute(_DELETE, short_code, start, end or _HIGHEST)).rpartition(" ")[2])
         yield gone
         if end is None or gone == 0:
             return

@@ -34,7 +34,7 @@ WHERE EXISTS (SELECT FROM hopcount.clicks AS c WHERE c.short_code = code)
 _GET = f"SELECT {_COLUMNS} FROM hopcount.urls WHERE short_code = $1"
 _DESTINATION = "SELECT original_url FROM hopcount.urls WHERE short_code = $1"
 _DESTINATIONS = "SELECT short_code, original_url FROM hopcount.urls WHERE short_code = ANY ($1::text[])"
-_PAGE = f"SELECT {_COLUMNS} FROM hopcount.urls WHERE ($1::uuid IS NULL OR id < $1) ORDER BY id DESC LIMIT $2"
+_PAGE = f"SELECT {_COLUMNS} FROM hopcount.urls WHERE id < $1 ORDER BY id DESC LIMIT $2"
 _CHANGE = f"""
 UPDATE hopcount.urls SET original_url = $2, updated_at = now() WHERE short_code = $1 RETURNING {_COLUMNS}
 """
@@ -43,6 +43,10 @@ _DELETE_ALL = "DELETE FROM hopcount.urls WHERE short_code = ANY ($1::text[])"
 _EXPORT = f"SELECT {_COLUMNS} FROM hopcount.urls ORDER BY id"
 _TOTALS = "SELECT count(*) AS links, coalesce(sum(click_count), 0)::bigint AS clicks FROM hopcount.urls"
 _MOST_CLICKED = f"SELECT {_COLUMNS} FROM hopcount.urls ORDER BY click_count DESC, short_code LIMIT $1"
+
+
+NEWEST = UUID(int=2**128 - 1)
+"""Where the first page begins."""
 
 
 class CodeTaken(Exception):
@@ -141,7 +145,7 @@ class Urls:
         destination: str | None = await self._database.fetchval(_DESTINATION, short_code)
         return destination
 
-    async def page(self, limit: int, before: UUID | None = None) -> list[Link]:
+    async def page(self, limit: int, before: UUID = NEWEST) -> list[Link]:
         """At most `limit` links, newest first, of those that are older than the id `before`."""
         return [Link(**row) for row in await self._database.fetch(_PAGE, before, limit)]
 
