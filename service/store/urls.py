@@ -25,11 +25,12 @@ ON CONFLICT (short_code) DO UPDATE SET original_url = excluded.original_url, upd
 RETURNING {_COLUMNS}
 """
 # Asked after the insert, in the same transaction: from then on nobody can delete the link, and a delete
-# that came before has left its clicks in sight.
+# that came before has left its clicks in sight. The newest click goes last, so looking for that one does
+# not wade through those that are gone already.
 _LEFT_OVER = """
 SELECT code
 FROM unnest($1::text[]) AS code
-WHERE EXISTS (SELECT FROM hopcount.clicks AS c WHERE c.short_code = code)
+WHERE (SELECT c.id FROM hopcount.clicks AS c WHERE c.short_code = code ORDER BY c.id DESC LIMIT 1) IS NOT NULL
 """
 _GET = f"SELECT {_COLUMNS} FROM hopcount.urls WHERE short_code = $1"
 _DESTINATION = "SELECT original_url FROM hopcount.urls WHERE short_code = $1"
