@@ -164,7 +164,7 @@ async def test_no_302_before_its_click_is_committed(
                 "WHERE datname = current_database() AND wait_event = 'SyncRep')"
             )
             while not await connection.fetchval(waiting):
-                pass
+                assert not answer.done(), "the first byte came before a commit"
             done, _ = await asyncio.wait([answer], timeout=0.5)
             assert not done, "the first byte came while the commit was still waiting"
         assert await answer == b"H"
