@@ -190,7 +190,7 @@ class Cluster:
             said = log.read_text(errors="replace") if log.exists() else started.stdout
             # After a kill -9, its children need a moment to notice, and the system one to forget its number.
             if not any(sign in said for sign in _STILL_DYING) or time.monotonic() > deadline:
-                raise PostgresError(f"PostgreSQL did not start: {_last_line(said)} (see {log})")
+                raise PostgresError(f"PostgreSQL did not start: {_reason(said)} (see {log})")
             time.sleep(0.1)
 
     def stop(self) -> None:
@@ -245,9 +245,11 @@ class Cluster:
     def _run(self, program: str, *arguments: str) -> None:
         done = self._runner.run([str(self.programs / program), *arguments])
         if done.returncode != 0:
-            raise PostgresError(f"{program} failed: {_last_line(done.stdout)}")
+            raise PostgresError(f"{program} failed: {_reason(done.stdout)}")
 
 
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it said nothing"
+def _reason(text: str) -> str:
+    """Of what a program of PostgreSQL printed, the line that says why it failed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    reasons = [line for line in lines if "FATAL:" in line or "error:" in line]
+    return (reasons or lines or ["it said nothing"])[-1]
