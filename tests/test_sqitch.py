@@ -24,7 +24,9 @@ DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
         pytest.param(
             DEBIAN_15,
             id="15",
-            marks=pytest.mark.skipif(not DEBIAN_15.exists(), reason="PostgreSQL 15 is not installed"),
+            marks=pytest.mark.skipif(
+                not (DEBIAN_15 / "initdb").exists(), reason="the server of PostgreSQL 15 is not installed"
+            ),
         ),
     ],
 )
