@@ -4,8 +4,8 @@ import asyncio
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -143,19 +143,30 @@ def test_a_port_that_is_taken_is_refused(data_dir: Path) -> None:
         assert not (data_dir / "other").exists()
 
 
+@asynccontextmanager
+async def traffic(server: Server, codes: list[str]) -> AsyncIterator[Tally]:
+    """Clients that have had 500 redirects, and go on until the block ends."""
+    tally, endless = Tally(), Endless(codes)
+    driving = asyncio.create_task(drive(server.port, endless, tally=tally))
+    await until(lambda: tally.redirected.total() >= 500)
+    try:
+        yield tally
+    finally:
+        endless.stop()
+        driving.cancel()
+        with suppress(asyncio.CancelledError):
+            await driving
+
+
 async def test_kill_9_of_the_service(data_dir: Path) -> None:
     """What was answered is counted; the next start adopts the database that was left running."""
     with serving(data_dir=data_dir, workers=2) as server:
         codes = make_links(server, data_dir, 20)
-        tally, endless = Tally(), Endless(codes)
-        driving = asyncio.create_task(drive(server.port, endless, tally=tally))
-        await until(lambda: tally.redirected.total() >= 500)
         left = postmaster(data_dir)
         workers = server.workers
-        server.kill()
-        endless.stop()
-        await until(lambda: not any(worker.is_running() for worker in workers))
-        driving.cancel()
+        async with traffic(server, codes) as tally:
+            server.kill()
+            await until(lambda: not any(worker.is_running() for worker in workers))
         assert left is not None
         assert postmaster(data_dir) == left
     with serving(data_dir=data_dir, workers=2) as server:
@@ -168,17 +179,13 @@ async def test_kill_9_of_postgresql(data_dir: Path) -> None:
     """It is started again, the service goes on by itself, and what was answered is counted."""
     with serving(data_dir=data_dir, workers=2) as server:
         codes = make_links(server, data_dir, 20)
-        tally, endless = Tally(), Endless(codes)
-        driving = asyncio.create_task(drive(server.port, endless, tally=tally))
-        await until(lambda: tally.redirected.total() >= 500)
         killed = postmaster(data_dir)
         assert killed is not None
-        killed.kill()
-        await until(lambda: postmaster(data_dir) not in (None, killed))
-        restarted_at = tally.redirected.total()
-        await until(lambda: tally.redirected.total() >= restarted_at + 500)
-        endless.stop()
-        await driving
+        async with traffic(server, codes) as tally:
+            killed.kill()
+            await until(lambda: postmaster(data_dir) not in (None, killed))
+            restarted_at = tally.redirected.total()
+            await until(lambda: tally.redirected.total() >= restarted_at + 500)
         await check_counts(data_dir, tally, codes)
         assert set(tally.statuses) <= {302, 503}
 
@@ -186,40 +193,28 @@ async def test_kill_9_of_postgresql(data_dir: Path) -> None:
 async def test_kill_9_of_both(data_dir: Path) -> None:
     with serving(data_dir=data_dir, workers=2) as server:
         codes = make_links(server, data_dir, 20)
-        tally, endless = Tally(), Endless(codes)
-        driving = asyncio.create_task(drive(server.port, endless, tally=tally))
-        await until(lambda: tally.redirected.total() >= 500)
         killed = postmaster(data_dir)
         assert killed is not None
         workers = server.workers
-        server.process.kill()
-        killed.kill()
-        endless.stop()
-        server.process.wait()
-        await until(lambda: not any(worker.is_running() for worker in workers))
-        driving.cancel()
+        async with traffic(server, codes) as tally:
+            server.process.kill()
+            killed.kill()
+            server.process.wait()
+            await until(lambda: not any(worker.is_running() for worker in workers))
     with serving(data_dir=data_dir, workers=2):
         await check_counts(data_dir, tally, codes)
 
 
-def test_sigterm_finishes_what_is_in_flight(data_dir: Path) -> None:
-    async def run(server: Server, codes: list[str]) -> Tally:
-        tally, endless = Tally(), Endless(codes)
-        driving = asyncio.create_task(drive(server.port, endless, tally=tally))
-        await until(lambda: tally.redirected.total() >= 200)
-        server.process.terminate()
-        endless.stop()
-        await until(lambda: server.process.poll() is not None)
-        driving.cancel()
-        return tally
-
+async def test_sigterm_finishes_what_is_in_flight(data_dir: Path) -> None:
     with serving(data_dir=data_dir, workers=2) as server:
         codes = make_links(server, data_dir, 20)
-        tally = asyncio.run(run(server, codes))
+        async with traffic(server, codes) as tally:
+            server.process.terminate()
+            await until(lambda: server.process.poll() is not None)
         assert server.process.returncode == 0
         assert set(tally.statuses) == {302}
     with serving(data_dir=data_dir):
-        asyncio.run(check_counts(data_dir, tally, codes))
+        await check_counts(data_dir, tally, codes)
 
 
 def test_it_works_where_the_account_of_postgresql_cannot_look(tmp_path: Path) -> None:
