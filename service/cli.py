@@ -35,9 +35,7 @@ _TIMEOUT = 10.0
 _data_dir = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Where the embedded PostgreSQL lives. [.hopcount]"
 )
-_database_url = click.option(
-    "--database-url", help="The database as the service's role; by default the embedded one."
-)
+_database_url = click.option("--database-url", help="The database as the service's role; by default the embedded one.")
 _admin_database_url = click.option(
     "--database-url",
     "admin_database_url",
@@ -155,9 +153,7 @@ def urls_import(source: BinaryIO, rejects: Path | None, created: Path | None, **
     sys.exit(1 if counts["rejected"] else 0)
 
 
-async def _import(
-    chosen: Settings, dsn: str, source: BinaryIO, rejects: Path, created: Path | None
-) -> dict[str, int]:
+async def _import(chosen: Settings, dsn: str, source: BinaryIO, rejects: Path, created: Path | None) -> dict[str, int]:
     own_host = destinations.host_of(chosen.public_url)
     counts = {"created": 0, "unchanged": 0, "rejected": 0}
     last = 0
@@ -388,9 +384,7 @@ def _position(source: BinaryIO) -> int:
 
 def _csv(files: ExitStack, path: Path, header: tuple[str, ...]) -> Any:
     try:
-        writer = csv.writer(
-            files.enter_context(path.open("w", encoding="utf-8", newline="")), lineterminator="\n"
-        )
+        writer = csv.writer(files.enter_context(path.open("w", encoding="utf-8", newline="")), lineterminator="\n")
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error.strerror}") from error
     writer.writerow(header)

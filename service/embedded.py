@@ -45,12 +45,17 @@ class Embedded:
         """By this process; otherwise it ran already."""
 
     @property
+    def pid(self) -> int | None:
+        """The main process of the running server."""
+        return self._cluster.pid()
+
+    @property
     def service_dsn(self) -> str:
-        return self._dsn(logins.SERVICE)
+        return self.dsn(logins.SERVICE)
 
     @property
     def administrator_dsn(self) -> str:
-        return self._dsn(logins.ADMINISTRATOR)
+        return self.dsn(logins.ADMINISTRATOR)
 
     def environment(self) -> dict[str, str]:
         """Variables by which sqitch, psql and the like come in as the administrator."""
@@ -81,8 +86,7 @@ class Embedded:
             )  # fmt: skip
         except FileNotFoundError:
             raise EmbeddedError(
-                "sqitch is not installed. On Debian and Ubuntu: "
-                "apt-get install sqitch libdbd-pg-perl postgresql-client"
+                "sqitch is not installed. On Debian and Ubuntu: apt-get install sqitch libdbd-pg-perl postgresql-client"
             ) from None
         if done.returncode != 0:
             raise EmbeddedError(f"sqitch deploy failed:\n{done.stdout.strip()}")
@@ -118,7 +122,7 @@ class Embedded:
             except PostgresError as error:
                 raise EmbeddedError(str(error)) from error
             try:
-                asyncio.run(logins.create(self._dsn(SUPERUSER, SUPERUSER), passwords))
+                asyncio.run(logins.create(self.dsn(SUPERUSER, SUPERUSER), passwords))
             except StoreError as error:
                 raise EmbeddedError(str(error)) from error
             self.was_started = True
@@ -154,7 +158,8 @@ class Embedded:
             done.set()
             watcher.join()
 
-    def _dsn(self, login: str, database: str = logins.DATABASE) -> str:
+    def dsn(self, login: str, database: str = logins.DATABASE) -> str:
+        """Into a database of the running server, by the login's password in a file."""
         query = {"host": str(self._cluster.socket_dir), "passfile": str(self._passwords.resolve())}
         return f"postgresql://{login}@/{database}?{urlencode(query, quote_via=quote)}"
 

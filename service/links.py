@@ -38,9 +38,7 @@ async def create_all(urls: Urls, wanted: Sequence[tuple[str, str | None]]) -> li
     links = [New(code or codes.generated(), original_url) for original_url, code in wanted]
     outcomes = await urls.create_all(links)
     for _ in range(TRIES - 1):
-        again = [
-            place for place, (_, code) in enumerate(wanted) if code is None and outcomes[place] != "created"
-        ]
+        again = [place for place, (_, code) in enumerate(wanted) if code is None and outcomes[place] != "created"]
         if not again:
             break
         for place in again:

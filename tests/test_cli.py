@@ -22,9 +22,7 @@ def run(
 
 
 def stored(dsns: CloneDsns) -> dict[str, str]:
-    return {
-        row[0]: row[1] for row in fetch(dsns.superuser, "SELECT short_code, original_url FROM hopcount.urls")
-    }
+    return {row[0]: row[1] for row in fetch(dsns.superuser, "SELECT short_code, original_url FROM hopcount.urls")}
 
 
 def read(path: Path) -> list[list[str]]:
@@ -139,9 +137,7 @@ def test_what_is_exported_can_be_imported(dsns: CloneDsns, tmp_path: Path) -> No
 
 
 def test_stats(dsns: CloneDsns, tmp_path: Path) -> None:
-    run(
-        dsns, "urls", "import", "-", stdin="original_url,short_code\nhttps://example.org/,one\n", cwd=tmp_path
-    )
+    run(dsns, "urls", "import", "-", stdin="original_url,short_code\nhttps://example.org/,one\n", cwd=tmp_path)
     execute(dsns.superuser, "UPDATE hopcount.urls SET click_count = 1234")
     status, output, _ = run(dsns, "urls", "stats")
     first, second = output.splitlines()

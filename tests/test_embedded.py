@@ -137,9 +137,7 @@ def test_a_port_that_is_taken_is_refused(data_dir: Path) -> None:
     with serving(data_dir=data_dir) as server:
         second = hopcount("serve", settings={"data_dir": data_dir / "other", "port": server.port})
         assert second.returncode == 1
-        assert (
-            second.stderr == f"hopcount: cannot listen on 127.0.0.1:{server.port}: Address already in use\n"
-        )
+        assert second.stderr == f"hopcount: cannot listen on 127.0.0.1:{server.port}: Address already in use\n"
         assert not (data_dir / "other").exists()
 
 
@@ -256,9 +254,7 @@ def test_a_data_directory_that_cannot_be_made(data_dir: Path) -> None:
 
 def test_a_schema_that_is_not_there_is_named(data_dir: Path) -> None:
     with embedded.running(data_dir) as running:
-        refused: Any = hopcount(
-            "serve", settings={"database_url": running.administrator_dsn, "port": free_port()}
-        )
+        refused: Any = hopcount("serve", settings={"database_url": running.administrator_dsn, "port": free_port()})
         assert refused.returncode == 1
         assert "hopcount.urls is missing" in refused.stderr
         assert "sqitch deploy" in refused.stderr

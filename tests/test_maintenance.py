@@ -101,9 +101,7 @@ async def test_attaching_waits_for_its_turn(as_owner: Database, connection: Conn
     assert made.moved == 0
 
 
-async def test_a_month_that_was_built_and_not_attached_is_attached(
-    as_owner: Database, connection: Connection
-) -> None:
+async def test_a_month_that_was_built_and_not_attached_is_attached(as_owner: Database, connection: Connection) -> None:
     await as_owner.execute(
         "CREATE TABLE hopcount.clicks_2031_11 (LIKE hopcount.clicks INCLUDING ALL, "
         "CONSTRAINT in_month CHECK (id IS NOT NULL))"
@@ -121,18 +119,14 @@ async def click(connection: Connection, code: str, number: int) -> None:
     )
 
 
-async def test_purging_goes_in_chunks_and_takes_one_link_only(
-    database: Database, connection: Connection
-) -> None:
+async def test_purging_goes_in_chunks_and_takes_one_link_only(database: Database, connection: Connection) -> None:
     await click(connection, "a", 2 * tidy.CHUNK + 1)
     await click(connection, "b", 3)
     assert [gone async for gone in tidy.purge(database, "a")] == [tidy.CHUNK, tidy.CHUNK, 1]
     assert await connection.fetch("SELECT short_code, count(*) FROM hopcount.clicks GROUP BY 1") == [("b", 3)]
 
 
-async def test_the_clicks_of_a_link_that_is_there_are_never_purged(
-    database: Database, connection: Connection
-) -> None:
+async def test_the_clicks_of_a_link_that_is_there_are_never_purged(database: Database, connection: Connection) -> None:
     await Urls(database).create(New("a", "https://example.org/"))
     await click(connection, "a", 3)
     assert [gone async for gone in tidy.purge(database, "a")] == [0]

@@ -53,9 +53,7 @@ async def verify(connection: Connection, tally: Tally, codes: list[str], *, exac
         assert counted == {code: tally.redirected[code] for code in codes}
 
 
-async def test_every_redirect_is_counted_once(
-    server: Server, links: list[str], connection: Connection
-) -> None:
+async def test_every_redirect_is_counted_once(server: Server, links: list[str], connection: Connection) -> None:
     tally = await drive(server.port, links * 30)
     await verify(connection, tally, links, exact=True)
 
@@ -232,9 +230,7 @@ async def test_a_database_that_stalls_gives_503_in_time_and_recovers_by_itself(
         await verify(connection, tally, links, exact=False)
 
 
-async def test_a_locked_link_delays_no_other(
-    server: Server, links: list[str], connection: Connection
-) -> None:
+async def test_a_locked_link_delays_no_other(server: Server, links: list[str], connection: Connection) -> None:
     async with connection.transaction():
         await connection.execute("SELECT FROM hopcount.urls WHERE short_code = 'link-5' FOR UPDATE")
         held = asyncio.create_task(drive(server.port, repeat("link-5", 3), connections=3))

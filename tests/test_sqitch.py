@@ -47,9 +47,7 @@ def sqitch(running: Embedded, *arguments: str) -> str:
     done = subprocess.run(
         ["sqitch", *arguments],
         cwd=PROJECT,
-        env=environment()
-        | running.environment()
-        | {"SQITCH_FULLNAME": "Tests", "SQITCH_EMAIL": "tests@example.org"},
+        env=environment() | running.environment() | {"SQITCH_FULLNAME": "Tests", "SQITCH_EMAIL": "tests@example.org"},
         capture_output=True,
         text=True,
         check=False,

@@ -43,9 +43,7 @@ async def test_a_taken_code_is_refused_and_nothing_changes(urls: Urls) -> None:
     assert await urls.get("a") == made
 
 
-async def test_a_code_whose_old_clicks_are_still_there_cannot_be_used(
-    urls: Urls, connection: Connection
-) -> None:
+async def test_a_code_whose_old_clicks_are_still_there_cannot_be_used(urls: Urls, connection: Connection) -> None:
     await leave_a_click(connection, "a")
     with pytest.raises(CodeTaken):
         await urls.create(new("a"))

@@ -67,9 +67,7 @@ def _http_exception(_request: Request[Any, Any, Any], error: HTTPException) -> R
     detail = error.detail
     if isinstance(error.extra, list):
         # Litestar's list of what is wrong with the fields of a request.
-        reasons = [
-            f"{what.get('key', '')}: {what.get('message', '')}".removeprefix(": ") for what in error.extra
-        ]
+        reasons = [f"{what.get('key', '')}: {what.get('message', '')}".removeprefix(": ") for what in error.extra]
         detail = "; ".join(reasons) or detail
     return response(error.status_code, detail, error.headers)
 

@@ -22,9 +22,7 @@ async def create(dsn: str, passwords: Mapping[str, str]) -> None:
     try:
         for login, attribute in ((ADMINISTRATOR, "CREATEROLE"), (SERVICE, "")):
             if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", login):
-                await connection.execute(
-                    f"CREATE ROLE {login} LOGIN {attribute} PASSWORD '{passwords[login]}'"
-                )
+                await connection.execute(f"CREATE ROLE {login} LOGIN {attribute} PASSWORD '{passwords[login]}'")
         if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
             await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {ADMINISTRATOR}")
     except asyncpg.PostgresError as error:

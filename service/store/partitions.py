@@ -102,8 +102,7 @@ async def _attach(database: Database, table: str, lower: UUID, upper: UUID) -> i
         await connection.execute("LOCK TABLE ONLY hopcount.clicks IN SHARE UPDATE EXCLUSIVE MODE")
         await connection.execute("LOCK TABLE hopcount.clicks_default IN ACCESS EXCLUSIVE MODE")
         waiting: int = await connection.fetchval(
-            "SELECT count(*) FROM "
-            "(SELECT FROM hopcount.clicks_default WHERE id >= $1 AND id < $2 LIMIT $3) AS found",
+            "SELECT count(*) FROM (SELECT FROM hopcount.clicks_default WHERE id >= $1 AND id < $2 LIMIT $3) AS found",
             lower,
             upper,
             MOVED_AT_ONCE + 1,

@@ -30,11 +30,7 @@ LEFT JOIN pg_attribute AS a
 
 async def check(database: Database) -> None:
     """Raises SchemaMismatch, which says what is not as it should be and what to do; Unavailable."""
-    needed = [
-        (name, privilege, column)
-        for (name, privilege), columns in _NEEDED.items()
-        for column in columns.split()
-    ]
+    needed = [(name, privilege, column) for (name, privilege), columns in _NEEDED.items() for column in columns.split()]
     try:
         rows = await database.fetch(_PROBLEMS, *map(list, zip(*needed, strict=True)))
     except Unavailable as error:

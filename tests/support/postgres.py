@@ -20,9 +20,9 @@ class CloneDsns:
 
     def __init__(self, running: Embedded, name: str) -> None:
         self.name = name
-        self.service = running._dsn(logins.SERVICE, name)
-        self.administrator = running._dsn(logins.ADMINISTRATOR, name)
-        self.superuser = running._dsn(SUPERUSER, name)
+        self.service = running.dsn(logins.SERVICE, name)
+        self.administrator = running.dsn(logins.ADMINISTRATOR, name)
+        self.superuser = running.dsn(SUPERUSER, name)
 
 
 class TestCluster:
@@ -33,7 +33,7 @@ class TestCluster:
     def __init__(self, running: Embedded) -> None:
         self.running = running
         self._numbers = count(1)
-        self.maintenance = running._dsn(SUPERUSER, "postgres")
+        self.maintenance = running.dsn(SUPERUSER, "postgres")
 
     @contextmanager
     def clone(self, template: str = logins.DATABASE) -> Iterator[CloneDsns]:

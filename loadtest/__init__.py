@@ -1,0 +1,1 @@
+"""Load tests and benchmarks of Hopcount. Nothing here is needed to serve."""

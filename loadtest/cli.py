@@ -1,0 +1,351 @@
+"""The benchmark harness: `./run bench`."""
+
+import asyncio
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from loadtest import bundle, generator, measure, report, seed, starting, variants, wrk
+from loadtest.bundle import Cell, InvalidBundle, Result
+from loadtest.compare import ratio
+from loadtest.generator import Load
+from loadtest.keys import Keys, Kind
+from loadtest.measure import GeneratorName, Plan
+from loadtest.variants import HOPCOUNT, InvalidVariant, Variant
+from loadtest.verdict import Verdict
+
+_LOCUST = ("api", "pages", "mixed")
+_SWEPT = {
+    "connections": "16,64,128,256,512",
+    "workers": "1,2",
+    "links": "10000,100000,1000000",
+    "batch_limit": "16,64,256,1024",
+    "flushers": "1,2,3,4",
+}
+_PIPE_WIDTH = 160
+_LATENCY_SHARES = (0.25, 0.5, 0.75)
+
+_data_dir = click.option(
+    "--data-dir", type=click.Path(path_type=Path), default=variants.ROOT / ".hopcount-bench",
+    help="Where the PostgreSQL of the benchmarks lives. [.hopcount-bench]",
+)  # fmt: skip
+_rounds = click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True)
+_seconds = click.option("--seconds", type=click.FloatRange(1, 3600), default=5.0, show_default=True)
+_generator = click.option(
+    "--generator", "generator_name", type=click.Choice(["wrk", "own"]),
+    help="For capacity. [wrk where it is installed]",
+)  # fmt: skip
+_keys = click.option("--keys", "kind", type=click.Choice(["uniform", "zipf", "hot"]), default="uniform")
+_links = click.option("--links", type=click.IntRange(1, 100_000_000), default=100_000, show_default=True)
+_connections = click.option("--connections", type=click.IntRange(1, 10_000), default=256, show_default=True)
+_workers = click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True)
+
+
+def main() -> None:
+    """Run the harness; its errors are one line and a non-zero exit status."""
+    try:
+        bench()
+    except (
+        InvalidVariant, InvalidBundle, starting.StartError, subprocess.CalledProcessError,
+        OSError, asyncpg.PostgresError,
+    ) as error:  # fmt: skip
+        click.echo(f"bench: {error}", err=True)
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def bench() -> None:
+    """Measure Hopcount, and check its promises, on this machine.
+
+    A variant is hopcount, hopcount:setting=value,..., hopcount@REVISION, or a baseline: static, lookup,
+    per_request, read_modify_write, after_response.
+    """
+
+
+@bench.command()
+@click.argument("scenario", type=click.Choice(["redirects", "latency", *_LOCUST]))
+@_data_dir
+@_rounds
+@_seconds
+@_generator
+@_links
+@_workers
+@click.option("--quick", is_flag=True, help="A first impression, in under a minute.")
+@click.option("--variants", "names", default="static,lookup,per_request,hopcount", show_default=True)
+@click.option("--keys", "kinds", default="uniform,hot", show_default=True, help="uniform, zipf, hot")
+@click.option("--connections", "connection_counts", default="256", show_default=True)
+def run(
+    scenario: str, data_dir: Path, rounds: int, seconds: float, generator_name: GeneratorName | None, links: int,
+    workers: int, quick: bool, names: str, kinds: str, connection_counts: str,
+) -> None:  # fmt: skip
+    """Measure SCENARIO.
+
+    redirects: capacity, beside the baselines. latency: open loop at 25, 50 and 75 % of capacity. api, pages,
+    mixed: the Locust scenarios, with their verdicts.
+    """
+    if scenario in _LOCUST:
+        sys.exit(
+            _locust(scenario, data_dir, 10 if quick else max(30, seconds), links if not quick else 10_000, workers)
+        )
+    if quick:
+        rounds, seconds, names, links = 2, 2.0, "static,per_request,hopcount", 10_000
+    named = [str(variants.parsed(name)) for name in _listed(names)]
+    if scenario == "latency":
+        _finish(_latency(data_dir, rounds, seconds, links, workers, int(_listed(connection_counts)[0])))
+        return
+    cells = [
+        Cell(name, Keys(_kind(kind), links), int(count), workers)
+        for count in _listed(connection_counts)
+        for kind in _listed(kinds)
+        for name in named
+    ]
+    _finish(_carried_out("redirects", cells, data_dir, rounds, seconds, generator_name))
+
+
+def _latency(data_dir: Path, rounds: int, seconds: float, links: int, workers: int, connections: int) -> Result:
+    keys = Keys("uniform", links)
+    capacity = _carried_out("capacity", [Cell(HOPCOUNT, keys, connections, workers)], data_dir, 3, seconds, "own")
+    reached = capacity.throughputs(0)
+    if not reached:
+        raise click.ClickException("the capacity could not be measured: a promise was broken")
+    rates = [round(share * statistics.median(reached), -1) for share in _LATENCY_SHARES]
+    cells = [Cell(HOPCOUNT, keys, connections, workers, rate=rate) for rate in rates]
+    return _carried_out("latency", cells, data_dir, rounds, max(seconds, 10.0), "own")
+
+
+@bench.command()
+@click.argument("first")
+@click.argument("second")
+@_data_dir
+@_rounds
+@_seconds
+@_generator
+@_keys
+@_links
+@_connections
+@_workers
+def compare(
+    first: str, second: str, data_dir: Path, rounds: int, seconds: float, generator_name: GeneratorName | None,
+    kind: Kind, links: int, connections: int, workers: int,
+) -> None:  # fmt: skip
+    """Compare two variants in alternation: the ratio of FIRST to SECOND."""
+    cells = [Cell(str(variants.parsed(name)), Keys(kind, links), connections, workers) for name in (first, second)]
+    result = _carried_out("compare", cells, data_dir, rounds, seconds, generator_name)
+    found = ratio(result.throughputs(0), result.throughputs(1))
+    if found is not None:
+        click.echo(f"throughput of {first} to that of {second}: {found}: {found.finding}")
+    costs = [[run.cost.service + run.cost.database for run in result.of(cell) if run.cost] for cell in (0, 1)]
+    cost = ratio(*costs)
+    if cost is not None:
+        click.echo(f"CPU a redirect of service and database: {cost}")
+    _finish(result)
+
+
+@bench.command()
+@click.argument("parameter", type=click.Choice(sorted(_SWEPT)))
+@click.argument("values", required=False)
+@_data_dir
+@_rounds
+@_seconds
+@_generator
+@_keys
+@_links
+@_connections
+@_workers
+@click.option("--variants", "names", default=HOPCOUNT, show_default=True)
+def sweep(
+    parameter: str, values: str | None, data_dir: Path, rounds: int, seconds: float,
+    generator_name: GeneratorName | None, kind: Kind, links: int, connections: int, workers: int, names: str,
+) -> None:  # fmt: skip
+    """Measure capacity over VALUES of PARAMETER, separated by commas."""
+    cells = []
+    for value in _listed(values or _SWEPT[parameter]):
+        for name in _listed(names):
+            variant = variants.parsed(name)
+            if parameter in ("batch_limit", "flushers"):
+                variant = Variant(variant.name, variant.settings | {parameter: value}, variant.revision)
+            cells.append(
+                Cell(
+                    str(variant),
+                    Keys(kind, int(value) if parameter == "links" else links),
+                    int(value) if parameter == "connections" else connections,
+                    int(value) if parameter == "workers" else workers,
+                )
+            )
+    _finish(_carried_out(f"sweep-{parameter}", cells, data_dir, rounds, seconds, generator_name))
+
+
+@bench.command("report")
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path, exists=True, file_okay=False))
+def write_report(folders: tuple[Path, ...]) -> None:
+    """Write the report of each bundle in FOLDERS, or of all, and the index of bench_results."""
+    for folder in folders or bundle.committed():
+        click.echo(report.write(folder))
+    click.echo(report.write_index())
+
+
+@bench.command("seed")
+@_links
+@click.option("--database-url", required=True, help="As a login that may act as hopcount_owner.")
+@click.option("--remove", is_flag=True, help="Delete the seeded links and their clicks instead.")
+def seed_links(links: int, database_url: str, remove: bool) -> None:
+    """Put links to follow into a database: load-0, load-1, ..."""
+    if remove:
+        click.echo(f"{asyncio.run(seed.remove(database_url)):,} links removed")
+        return
+    with _progress() as progress:
+        bar = progress.add_task("Seeding", total=links)
+        made = asyncio.run(seed.seed(database_url, links, lambda done: progress.update(bar, completed=done)))
+    click.echo(f"{made:,} links made")
+
+
+@bench.command("baseline", hidden=True)
+@click.argument("name", type=click.Choice(variants.BASELINES))
+@click.argument("dsn")
+@click.argument("port", type=int)
+@click.argument("workers", type=int)
+def baseline(name: str, dsn: str, port: int, workers: int) -> None:
+    """Serve a baseline."""
+    starting.serve_baseline(name, dsn, port, workers)
+
+
+@bench.command("generate", hidden=True)
+def generate() -> None:
+    """Carry out the Load on standard input, and write what came of it to standard output."""
+    load = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)
+    sys.stdout.buffer.write(msgspec.json.encode(generator.run(load)))
+
+
+def _carried_out(
+    scenario: str, cells: list[Cell], data_dir: Path, rounds: int, seconds: float, name: GeneratorName | None
+) -> Result:
+    chosen: GeneratorName = name or ("wrk" if wrk.available() else "own")
+    if chosen == "wrk" and wrk.available() is None:
+        raise click.ClickException("wrk is not installed")
+    command = shlex.join(["./run", "bench", *sys.argv[1:]])
+    plan = Plan(scenario, command, cells, rounds, seconds, min(2.0, seconds / 2), chosen)
+    with _progress() as progress:
+        bar = progress.add_task("starting PostgreSQL", total=rounds * len(cells))
+        return measure.carry_out(
+            plan,
+            data_dir,
+            lambda what: progress.update(bar, description=what),
+            lambda: progress.advance(bar),
+        )
+
+
+def _finish(result: Result) -> None:
+    """Print the table, write the bundle and its report; the exit status says whether every promise was kept."""
+    if not result.runs:
+        raise click.ClickException("interrupted before anything was measured")
+    console = Console()
+    # A pipe has no width, and a table cut to 80 columns says nothing.
+    console.print(_table(result), width=None if console.is_terminal else _PIPE_WIDTH)
+    broken = [run for run in result.runs if not run.verdict.kept]
+    for run in broken:
+        click.echo(f"{result.cells[run.cell].variant}, round {run.round}: {run.verdict}")
+    if not broken:
+        counted = sum(run.verdict.redirected for run in result.runs)
+        click.echo(f"verdict: every promise kept, over {counted:,} redirects")
+    limited = sum(run.generator_limited for run in result.runs)
+    if limited:
+        click.echo(f"In {limited} of {len(result.runs)} runs the generator was the limit, not the server.")
+    click.echo(report.write(bundle.write(result)))
+    sys.exit(1 if broken else 0)
+
+
+def _table(result: Result) -> Table:
+    title = f"{result.scenario}: {len(result.runs)} runs" + ("" if result.complete else ", interrupted")
+    table = Table(title=title, caption=f"generator: {result.fingerprint.generator}; ceiling {result.ceiling:,.0f}/s")
+    for heading in ("variant", "keys", "links", "conn.", "workers", "offered/s", "redirects/s", "of static",
+                    "p50 ms", "p99 ms", "us CPU: service", "database", "verdict"):  # fmt: skip
+        table.add_column(heading, justify="left" if heading in ("variant", "keys", "verdict") else "right")
+    for place, cell in enumerate(result.cells):
+        runs = result.of(place)
+        kept = [run for run in runs if run.verdict.kept]
+        table.add_row(
+            cell.variant,
+            cell.keys.label,
+            f"{cell.keys.links:,}",
+            f"{cell.connections}",
+            f"{cell.workers}",
+            "" if cell.rate is None else f"{cell.rate:,.0f}",
+            _middle(kept, lambda run: run.throughput, ",.0f"),
+            str(report.to_static(result, place) or ""),
+            _middle(kept, lambda run: run.percentiles["50"] / 1000, ",.2f"),
+            _middle(kept, lambda run: run.percentiles["99"] / 1000, ",.2f"),
+            _middle(kept, lambda run: run.cost.service, ",.1f"),
+            _middle(kept, lambda run: run.cost.database, ",.1f"),
+            _worst([run.verdict for run in runs]),
+        )
+    return table
+
+
+def _middle(runs: list[Any], value: Callable[[Any], Any], shape: str) -> str:
+    return format(statistics.median(value(run) for run in runs), shape) if runs else "none"
+
+
+def _worst(verdicts: list[Verdict]) -> str:
+    for outcome in ("broken", "undetermined", "in doubt", "exact"):
+        if any(verdict.outcome == outcome for verdict in verdicts):
+            return outcome
+    return ""
+
+
+def _locust(scenario: str, data_dir: Path, seconds: float, links: int, workers: int) -> int:
+    """Run a Locust scenario against a service of its own: its exit status."""
+    with measure.bench(data_dir) as database, _progress() as progress:
+        bar = progress.add_task(f"seeding {links:,} links", total=None)
+        database.prepare(links, lambda done: progress.update(bar, description=f"seeding: {done:,} links"))
+        key = database.new_key(links)
+        progress.update(bar, description=f"Locust: {scenario}, {seconds:.0f} s")
+        with (
+            variants.serving(Variant(HOPCOUNT), database.service_dsn(links), workers) as target,
+            tempfile.TemporaryDirectory(prefix="hopcount-locust-") as place,
+        ):
+            verdict_file = Path(place) / "verdict.json"
+            done = subprocess.run(
+                [sys.executable, "-m", "locust", "--locustfile", variants.ROOT / "loadtest" / "locustfile.py",
+                 "--host", f"http://127.0.0.1:{target.port}", "--headless", "--users", "32", "--spawn-rate", "100",
+                 "--run-time", f"{seconds:.0f}s", "--stop-timeout", "10", "--only-summary", "--loglevel", "WARNING",
+                 "--scenario", scenario, "--links", str(links), "--verdict-file", verdict_file],
+                env=dict(os.environ) | {"HOPCOUNT_LOAD_API_KEY": key},
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            if not verdict_file.exists():
+                raise click.ClickException(f"Locust gave no verdict: {done.stderr.strip().splitlines()[-1:]}")
+    click.echo(done.stdout.rstrip())
+    return done.returncode
+
+
+def _progress() -> Progress:
+    """A progress bar on a terminal, nothing in a pipe."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+
+
+def _listed(text: str) -> list[str]:
+    """What stands between commas, save those inside the settings of a variant: these are separated by +."""
+    return [part.strip().replace("+", ",") for part in text.split(",") if part.strip()]
+
+
+def _kind(text: str) -> Kind:
+    if text not in ("uniform", "zipf", "hot"):
+        raise click.ClickException(f"{text!r} is none of uniform, zipf, hot")
+    return text  # type: ignore[return-value]  # it is one of them

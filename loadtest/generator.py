@@ -1,0 +1,257 @@
+"""The load generator: open loop (latency at an offered rate) or closed loop (capacity), at protocol level.
+
+In open loop a request is due when the schedule says so, whether or not the ones before were answered, and its
+latency counts from then: a server that stalls is charged for every request that should have been sent
+meanwhile (coordinated omission, after Gil Tene's wrk2).
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+import uvloop
+from hdrh.histogram import HdrHistogram
+
+from loadtest import keys
+from loadtest.keys import Keys
+from loadtest.tally import Tally
+
+LOWEST, HIGHEST, DIGITS = 1, 60_000_000, 3
+"""Of the histograms: microseconds, up to a minute, with three significant digits."""
+
+_DRAIN_SECONDS = 5.0
+_SLEEP_BELOW = 0.0015
+"""Seconds before a request is due at which waiting becomes looking: timers fire whole milliseconds late."""
+
+Arrivals = Literal["poisson", "constant"]
+
+
+class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to send. Without a `rate`, closed loop: each connection sends as soon as it has its answer."""
+
+    port: int
+    keys: Keys
+    connections: Annotated[int, msgspec.Meta(ge=1)] = 64
+    seconds: float = 10.0
+    warm_up: float = 2.0
+    """Seconds before the measurement, under the same load; they count for the verdict only."""
+    rate: float | None = None
+    arrivals: Arrivals = "poisson"
+    seed: int = 1
+
+
+class Generated(msgspec.Struct):
+    """What came of a Load."""
+
+    requests: int
+    """Answered in the measurement."""
+    seconds: float
+    errors: int
+    """Answers that were no redirect, and connections that broke."""
+    unsent: int
+    """Due in the measurement and not sent by its end."""
+    offered: float | None
+    """Requests a second."""
+    latency: str
+    """An encoded HdrHistogram, microseconds."""
+    lag: str
+    """How late requests were sent: an encoded HdrHistogram, microseconds."""
+    cpu_seconds: float
+    """Of the generator in the measurement."""
+    tally: dict[str, dict[str, int]]
+
+
+def histogram(encoded: str | None = None) -> HdrHistogram:
+    """An empty histogram, or the one that `encoded` holds."""
+    if encoded is not None:
+        return HdrHistogram.decode(encoded)
+    return HdrHistogram(LOWEST, HIGHEST, DIGITS)
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection with at most one request in flight."""
+
+    __slots__ = ("_buffer", "_run", "code", "due", "transport")
+
+    def __init__(self, run: "_Run") -> None:
+        self._run = run
+        self._buffer = b""
+        self.transport: asyncio.Transport | None = None
+        self.code: str | None = None
+        self.due = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def send(self, code: str, due: float) -> None:
+        assert self.transport is not None
+        self.code, self.due = code, due
+        self.transport.write(b"GET /%b HTTP/1.1\r\nHost: load\r\n\r\n" % code.encode("ascii"))
+
+    def data_received(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+        head, separator, body = data.partition(b"\r\n\r\n")
+        if not separator or len(body) < _content_length(head):
+            self._buffer = data
+            return
+        self._buffer = b""
+        code, self.code = self.code, None
+        assert code is not None
+        self._run.answered(self, code, head)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._run.lost(self, self.code)
+
+
+def _content_length(head: bytes) -> int:
+    at = head.lower().find(b"content-length: ")
+    return int(head[at + 16 :].split(b"\r", 1)[0]) if at >= 0 else 0
+
+
+class _Run:
+    """One Load being carried out."""
+
+    def __init__(self, load: Load, codes: Iterator[str]) -> None:
+        self._load = load
+        self._codes = codes
+        self._loop = asyncio.get_running_loop()
+        self._idle: deque[_Connection] = deque()
+        self._due: deque[tuple[str, float]] = deque()
+        self._busy = 0
+        self._begin = self._end = float("inf")
+        self._ended = False
+        self._quiet = asyncio.Event()
+        self.tally = Tally()
+        self.latency = histogram()
+        self.lag = histogram()
+        self.requests = 0
+        self.errors = 0
+
+    async def carry_out(self) -> Generated:
+        load = self._load
+        for _ in range(load.connections):
+            await self._connect()
+        start = self._loop.time()
+        self._begin, self._end = start + load.warm_up, start + load.warm_up + load.seconds
+        cpu: list[float] = []
+        self._loop.call_at(self._begin, lambda: cpu.append(time.process_time()))
+        if load.rate is None:
+            for connection in list(self._idle):
+                self._next(connection)
+            await asyncio.sleep(self._end - self._loop.time())
+        else:
+            await self._keep_schedule(start, load.rate)
+        cpu.append(time.process_time())
+        self._ended = True
+        unsent = sum(due >= self._begin for _, due in self._due)
+        self._due.clear()
+        if self._busy:
+            with suppress(TimeoutError):  # what is left then stays in doubt
+                await asyncio.wait_for(self._quiet.wait(), _DRAIN_SECONDS)
+        return Generated(
+            requests=self.requests,
+            seconds=load.seconds,
+            errors=self.errors,
+            unsent=unsent,
+            offered=load.rate,
+            latency=self.latency.encode().decode("ascii"),
+            lag=self.lag.encode().decode("ascii"),
+            cpu_seconds=cpu[-1] - cpu[0],
+            tally=self.tally.as_data(),
+        )
+
+    async def _connect(self) -> None:
+        _, connection = await self._loop.create_connection(lambda: _Connection(self), "127.0.0.1", self._load.port)
+        self._idle.append(connection)
+
+    async def _keep_schedule(self, start: float, rate: float) -> None:
+        random = np.random.default_rng(self._load.seed)
+        due = start
+        while True:
+            gaps = np.full(1000, 1 / rate) if self._load.arrivals == "constant" else random.exponential(1 / rate, 1000)
+            for gap in gaps.tolist():
+                due += gap
+                if due >= self._end:
+                    await asyncio.sleep(max(0.0, self._end - self._loop.time()))
+                    return
+                while (early := due - self._loop.time()) > 0:  # noqa: ASYNC110  # time signals nobody
+                    await asyncio.sleep(early if early > _SLEEP_BELOW else 0)
+                if self._idle:
+                    self._send(self._idle.popleft(), next(self._codes), due)
+                else:
+                    self._due.append((next(self._codes), due))
+
+    def _send(self, connection: _Connection, code: str, due: float) -> None:
+        if self._begin <= due < self._end:
+            self.lag.record_value(max(1, round((self._loop.time() - due) * 1e6)))
+        self._busy += 1
+        self.tally.sent[code] += 1
+        connection.send(code, due)
+
+    def _next(self, connection: _Connection) -> None:
+        """Give an idle connection something to do."""
+        if self._ended:
+            return
+        if self._load.rate is None:
+            if connection in self._idle:
+                self._idle.remove(connection)
+            self._send(connection, next(self._codes), self._loop.time())
+        elif self._due:
+            self._send(connection, *self._due.popleft())
+        else:
+            self._idle.append(connection)
+
+    def answered(self, connection: _Connection, code: str, head: bytes) -> None:
+        now = self._loop.time()
+        status = head[9:12].decode("ascii")
+        self.tally.statuses[status] += 1
+        if status == "302":
+            self.tally.redirected[code] += 1
+            if b"location: %b\r\n" % keys.destination(code).encode("ascii") not in head + b"\r\n":
+                self.tally.wrong[code] += 1
+        if self._begin <= now < self._end:
+            self.requests += 1
+            self.errors += status != "302"
+            self.latency.record_value(min(HIGHEST, max(1, round((now - connection.due) * 1e6))))
+        self._done()
+        self._next(connection)
+
+    def lost(self, connection: _Connection, code: str | None) -> None:
+        if code is not None:
+            self.errors += 1
+            self._done()
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if not self._ended:
+            self._loop.create_task(self._replace())
+
+    async def _replace(self) -> None:
+        while not self._ended:
+            try:
+                await self._connect()
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                self._next(self._idle.pop())
+                return
+
+    def _done(self) -> None:
+        self._busy -= 1
+        if not self._busy and self._ended:
+            self._quiet.set()
+
+
+def run(load: Load) -> Generated:
+    """Carry out `load`, on an event loop of its own. Raises OSError where nobody listens."""
+
+    async def carry_out() -> Generated:
+        return await _Run(load, keys.drawn(load.keys, load.seed)).carry_out()
+
+    return uvloop.run(carry_out())

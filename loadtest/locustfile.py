@@ -1,0 +1,199 @@
+"""Locust scenarios with a verdict: locust -f loadtest/locustfile.py --host URL --api-key KEY --scenario NAME.
+
+Scenarios: redirects (seeded links, see `python -m loadtest seed`), api, pages, mixed. At the end the counts of
+the service are compared with what the clients received; a broken promise makes the exit status 1, and a
+verdict that cannot be given (a Locust worker was lost) 2.
+"""
+
+import itertools
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import gevent
+import msgspec
+from geventhttpclient.client import HTTPClient, HTTPClientPool
+from locust import FastHttpUser, constant, events, task
+from locust.env import Environment
+from locust.runners import STATE_CLEANUP, STATE_STOPPED, MasterRunner, WorkerRunner
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # Locust runs this file, not the package
+
+from loadtest import verdict
+from loadtest.api import Api, ApiError
+from loadtest.keys import Keys, drawn
+from loadtest.roles import Answer, ApiCalls, Churn, Pages, Redirects, Role
+from loadtest.tally import Tally
+from loadtest.verdict import Verdict, undetermined
+
+SCENARIOS = {
+    "redirects": {"redirects": 1},
+    "api": {"api": 1},
+    "pages": {"pages": 1, "churn": 1},
+    "mixed": {"redirects": 8, "api": 4, "pages": 1, "churn": 1},
+}
+"""The roles of the clients, and how many of each there are to the others."""
+
+EXIT = {"exact": 0, "in doubt": 0, "broken": 1, "undetermined": 2}
+_LAST_REPORTS_SECONDS = 10.0
+
+
+class OneTryPool(HTTPClientPool):
+    """Clients that put a request on the wire once: by default a GET goes out again on a closed connection."""
+
+    def get_client(self, url: Any) -> HTTPClient:
+        client = super().get_client(url)
+        client._connection_pool.size = -1  # noqa: SLF001  # it tries as often as this plus one
+        return client
+
+
+class Books:
+    """What this Locust process has recorded, and in the master what all have."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.before: dict[str, int] = {}
+        self.error: str | None = None
+        self._working: set[str] = set()
+        self._finished: set[str] = set()
+
+    def handed_over(self, *, last: bool) -> dict[str, Any]:
+        """In a worker: what was recorded since the last time, for the master."""
+        # Emptied, not replaced: the users hold it.
+        handed = self.tally.as_data()
+        self.tally.clear()
+        return {"tally": handed, "last": last}
+
+    def take(self, worker: str, handed: dict[str, Any]) -> None:
+        """In the master: what a worker hands over."""
+        self.tally.merge(Tally.from_data(handed["tally"]))
+        self._working.add(worker)
+        if handed["last"]:
+            self._finished.add(worker)
+
+    @property
+    def missing(self) -> set[str]:
+        """Workers that have recorded something and have not handed over the last of it."""
+        return self._working - self._finished
+
+
+def books(environment: Environment) -> Books:
+    found: Books = environment.hopcount_books  # type: ignore[attr-defined]
+    return found
+
+
+@events.init_command_line_parser.add_listener
+def _options(parser: Any) -> None:
+    parser.add_argument("--scenario", choices=sorted(SCENARIOS), default="redirects")
+    parser.add_argument("--api-key", env_var="HOPCOUNT_LOAD_API_KEY", is_secret=True, default="")
+    parser.add_argument("--keys", choices=["uniform", "zipf", "hot"], default="uniform")
+    parser.add_argument("--links", type=int, default=10_000, help="How many links were seeded")
+    parser.add_argument("--exponent", type=float, default=1.0, help="Of Zipf's law")
+    parser.add_argument("--verdict-file", default="", help="Where to write the verdict as JSON")
+
+
+@events.init.add_listener
+def _init(environment: Environment, runner: Any, **_: Any) -> None:
+    book = Books()
+    environment.hopcount_books = book  # type: ignore[attr-defined]
+
+    def report(data: dict[str, Any], **_: Any) -> None:
+        data["hopcount"] = book.handed_over(last=runner.state in (STATE_STOPPED, STATE_CLEANUP))
+
+    def collect(client_id: str, data: dict[str, Any], **_: Any) -> None:
+        book.take(client_id, data["hopcount"])
+
+    def read_counts(**_: Any) -> None:
+        """Every process does: what is there before the first request stays, for those that walk the list."""
+        try:
+            book.before = _api(environment).counts()
+        except ApiError as error:
+            book.error = str(error)
+
+    def judge(**_: Any) -> None:
+        if isinstance(runner, WorkerRunner):
+            return
+        runner.quit()  # now, so that the users have stopped and the workers have handed over
+        given = _judged(environment, book, runner)
+        print(given)
+        if environment.parsed_options and environment.parsed_options.verdict_file:
+            Path(environment.parsed_options.verdict_file).write_bytes(msgspec.json.encode(given))
+        environment.process_exit_code = EXIT[given.outcome]
+
+    environment.events.report_to_master.add_listener(report)
+    environment.events.worker_report.add_listener(collect)
+    environment.events.test_start.add_listener(read_counts)
+    environment.events.quitting.add_listener(judge)
+
+
+def _api(environment: Environment) -> Api:
+    options = environment.parsed_options
+    assert options is not None
+    return Api(environment.host or "", options.api_key)
+
+
+def _judged(environment: Environment, book: Books, runner: Any) -> Verdict:
+    with gevent.Timeout(_LAST_REPORTS_SECONDS, exception=False):
+        while isinstance(runner, MasterRunner) and book.missing:
+            gevent.sleep(0.1)
+    if book.missing:
+        return undetermined(f"{len(book.missing)} Locust worker(s) were lost with what they had recorded")
+    if book.error is not None:
+        return undetermined(book.error)
+    try:
+        after = _api(environment).counts()
+    except ApiError as error:
+        return undetermined(str(error))
+    # Roles that follow links of their own check those themselves.
+    rise = {code: after[code] - book.before.get(code, 0) for code in book.tally.sent if code in after}
+    return verdict.judge(book.tally, rise)
+
+
+class LoadUser(FastHttpUser):
+    """One client in one role of the scenario."""
+
+    wait_time = constant(0)
+    _numbers = itertools.count()
+
+    def __init__(self, environment: Environment) -> None:
+        self.client_pool = OneTryPool(concurrency=1)
+        super().__init__(environment)
+        options = environment.parsed_options
+        assert options is not None
+        self._headers = {"Authorization": f"Bearer {options.api_key}"}
+        self._role = self._chosen(options, books(environment))
+
+    def _chosen(self, options: Any, book: Books) -> Role:
+        number = next(self._numbers)
+        roles = SCENARIOS[options.scenario]
+        turn = list(itertools.chain.from_iterable([role] * share for role, share in roles.items()))
+        name = f"{random.getrandbits(40):010x}"
+        match turn[number % len(turn)]:
+            case "redirects":
+                keys = Keys(options.keys, options.links, options.exponent)
+                return Redirects(self, book.tally, drawn(keys, random.getrandbits(32)))
+            case "api":
+                return ApiCalls(self, book.tally, name)
+            case "pages":
+                return Pages(self, book.tally, frozenset(book.before or ()))
+            case _:
+                return Churn(self, name)
+
+    @task
+    def act(self) -> None:
+        self._role.act()
+
+    def send(self, method: str, path: str, name: str, body: Any = None) -> Answer:
+        headers = self._headers if path.startswith("/api/") else {}
+        with self.client.request(
+            method, path, name=name, json=body, headers=headers, allow_redirects=False, catch_response=True
+        ) as response:
+            if response.status_code in (404, 409):
+                response.success()  # an answer like any other; the roles say whether it is a fault
+            json = (response.headers or {}).get("content-type") == "application/json"
+            return Answer(
+                response.status_code,
+                (response.headers or {}).get("location"),
+                response.json() if json and response.status_code == 200 else None,
+            )
