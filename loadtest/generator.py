@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import msgspec
 import numpy as np
@@ -86,13 +86,16 @@ class _Connection(asyncio.Protocol):
         self.due = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one, and does not inherit from it
 
     def send(self, code: str, due: float) -> None:
         assert self.transport is not None
         self.code, self.due = code, due
         self.transport.write(b"GET /%b HTTP/1.1\r\nHost: load\r\n\r\n" % code.encode("ascii"))
+
+    def close(self) -> None:
+        assert self.transport is not None
+        self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self._buffer:
@@ -122,6 +125,7 @@ class _Run:
         self._load = load
         self._codes = codes
         self._loop = asyncio.get_running_loop()
+        self._connections: set[_Connection] = set()
         self._idle: deque[_Connection] = deque()
         self._due: deque[tuple[str, float]] = deque()
         self._busy = 0
@@ -155,6 +159,9 @@ class _Run:
         if self._busy:
             with suppress(TimeoutError):  # what is left then stays in doubt
                 await asyncio.wait_for(self._quiet.wait(), _DRAIN_SECONDS)
+        for connection in self._connections:
+            connection.close()
+        await asyncio.sleep(0)
         return Generated(
             requests=self.requests,
             seconds=load.seconds,
@@ -169,6 +176,7 @@ class _Run:
 
     async def _connect(self) -> None:
         _, connection = await self._loop.create_connection(lambda: _Connection(self), "127.0.0.1", self._load.port)
+        self._connections.add(connection)
         self._idle.append(connection)
 
     async def _keep_schedule(self, start: float, rate: float) -> None:
@@ -227,6 +235,7 @@ class _Run:
         if code is not None:
             self.errors += 1
             self._done()
+        self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
         if not self._ended:

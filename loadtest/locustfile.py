@@ -8,6 +8,7 @@ verdict that cannot be given (a Locust worker was lost) 2.
 import itertools
 import random
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,13 @@ class Books:
         if handed["last"]:
             self._finished.add(worker)
 
+    def expect(self, workers: Iterable[str]) -> None:
+        """In the master: these take part, and have to hand something over."""
+        self._working.update(workers)
+
     @property
     def missing(self) -> set[str]:
-        """Workers that have recorded something and have not handed over the last of it."""
+        """Workers that take part and have not handed over the last that they recorded."""
         return self._working - self._finished
 
 
@@ -106,6 +111,8 @@ def _init(environment: Environment, runner: Any, **_: Any) -> None:
 
     def read_counts(**_: Any) -> None:
         """Every process does: what is there before the first request stays, for those that walk the list."""
+        if isinstance(runner, MasterRunner):
+            book.expect(runner.clients.keys())
         try:
             book.before = _api(environment).counts()
         except ApiError as error:

@@ -2,6 +2,7 @@
 
 import html
 import io
+import re
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -175,7 +176,8 @@ def _svg(draw: Draw, result: Result, theme: Theme) -> str:
     _figure(draw, result, theme, (9, 4)).savefig(buffer, format="svg", metadata={"Date": None})
     drawing = buffer.getvalue()
     # Ids are the same in every picture of a page otherwise, and the first one's would serve for all.
-    drawing = drawing[drawing.index("<svg") :].replace('id="', f'id="{draw.__name__}-{theme.name}-')
+    drawing = re.sub(r"<metadata>.*</metadata>", "", drawing[drawing.index("<svg") :], flags=re.DOTALL)
+    drawing = drawing.replace('id="', f'id="{draw.__name__}-{theme.name}-')
     drawing = drawing.replace('href="#', f'href="#{draw.__name__}-{theme.name}-')
     return drawing.replace("url(#", f"url(#{draw.__name__}-{theme.name}-")
 

@@ -1,0 +1,340 @@
+"""The load tests themselves: does the verdict notice what it is there for?"""
+
+import itertools
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest import bundle, generator, keys, measure, report, variants, verdict, wrk
+from loadtest.bundle import Cell, InvalidBundle, Result, Run
+from loadtest.compare import ratio
+from loadtest.generator import Load
+from loadtest.keys import Keys
+from loadtest.measure import Bench, Plan
+from loadtest.observe import Activity
+from loadtest.starting import Postgres
+from loadtest.tally import Tally
+from loadtest.variants import InvalidVariant, Variant
+from loadtest.verdict import Verdict
+from tests.support.broken_server import Fault, broken_server
+from tests.support.postgres import CloneDsns, TestCluster, execute
+from tests.support.server import environment, free_port, hopcount, serving
+from tests.support.waiting import until
+
+LOCUSTFILE = variants.ROOT / "loadtest" / "locustfile.py"
+
+# The verdict
+
+
+def tally(sent: dict[str, int], redirected: dict[str, int]) -> Tally:
+    return Tally(sent=Counter(sent), redirected=Counter(redirected))
+
+
+def test_a_run_is_exact_where_everything_agrees() -> None:
+    given = verdict.judge(tally({"a": 3, "b": 1}, {"a": 3, "b": 1}), {"a": 3, "b": 1}, {"a": 3, "b": 1})
+    assert (given.outcome, given.kept, given.counted, given.faults) == ("exact", True, 4, [])
+
+
+@pytest.mark.parametrize(
+    ("sent", "redirected", "rise", "rows", "outcome", "what"),
+    [
+        ({"a": 3}, {"a": 2}, {"a": 2}, {"a": 2}, "in doubt", ""),
+        ({"a": 3}, {"a": 2}, {"a": 3}, {"a": 3}, "in doubt", ""),
+        ({"a": 3}, {"a": 3}, {"a": 2}, {"a": 2}, "broken", "3 redirects received, 2 counted"),
+        ({"a": 3}, {"a": 3}, {}, {}, "broken", "3 redirects received, 0 counted"),
+        ({"a": 3}, {"a": 3}, {"a": 4}, {"a": 4}, "broken", "3 requests sent, 4 counted"),
+        ({"a": 3}, {"a": 3}, {"a": 3, "b": 1}, {"a": 3, "b": 1}, "broken", "0 requests sent, 1 counted"),
+        ({"a": 3}, {"a": 3}, {"a": 3}, {"a": 2}, "broken", "3 counted, 2 rows in clicks"),
+    ],
+)
+def test_what_does_not_agree_is_named(
+    sent: dict[str, int],
+    redirected: dict[str, int],
+    rise: dict[str, int],
+    rows: dict[str, int],
+    outcome: str,
+    what: str,
+) -> None:
+    given = verdict.judge(tally(sent, redirected), rise, rows)
+    assert given.outcome == outcome
+    assert [fault.what for fault in given.faults] == ([what] if what else [])
+
+
+def test_losses_and_surpluses_of_different_links_do_not_cancel_out() -> None:
+    given = verdict.judge(tally({"a": 2, "b": 2}, {"a": 2, "b": 2}), {"a": 1, "b": 3})
+    assert (given.outcome, given.lost, given.over) == ("broken", 1, 1)
+    assert [fault.short_code for fault in given.faults] == ["a", "b"]
+
+
+def test_totals_have_a_verdict_too() -> None:
+    assert verdict.judge_totals(10, 0, 10, 0).outcome == "exact"
+    assert verdict.judge_totals(10, 2, 12, 0).outcome == "in doubt"
+    assert verdict.judge_totals(10, 2, 9, 0).outcome == "broken"
+    assert verdict.judge_totals(10, 2, 13, 0).outcome == "broken"
+    assert verdict.judge_totals(10, 0, 10, 1).outcome == "broken"
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans()), max_size=30))
+def test_a_server_that_counts_before_it_answers_is_never_called_broken(clicks: list[tuple[str, bool, bool]]) -> None:
+    """Each click: its link, whether it was counted, and whether its answer arrived."""
+    recorded, rise = Tally(), Counter[str]()
+    for code, counted, arrived in clicks:
+        recorded.sent[code] += 1
+        rise[code] += counted
+        recorded.redirected[code] += counted and arrived
+    assert verdict.judge(recorded, rise, rise).kept
+
+
+# Broken servers
+
+
+@pytest.fixture(scope="module")
+def bench(postgres: TestCluster) -> Bench:
+    made = Bench(Postgres(postgres.running))
+    made.prepare(50, lambda _: None)
+    return made
+
+
+def measured(
+    bench: Bench, variant: str, keys: Keys, *, rate: float | None = None, kill_after: float | None = None
+) -> Run:
+    cell = Cell(variant, keys, 32, 1, rate=rate)
+    plan = Plan("test", "", [cell], 1, 2.0, 0.5, "own")
+    return measure.measure(bench, cell, plan, 1, kill_after=kill_after)
+
+
+def test_hopcount_is_exact_in_closed_and_open_loop(bench: Bench) -> None:
+    for rate in (None, 300.0):
+        run = measured(bench, "hopcount", Keys("zipf", 50), rate=rate)
+        assert run.verdict.outcome == "exact", str(run.verdict)
+        assert run.throughput
+        assert run.cost
+        assert run.percentiles
+        assert run.activity.commits > 0
+
+
+def test_one_statement_per_request_is_exact_too(bench: Bench) -> None:
+    assert measured(bench, "per_request", Keys("uniform", 50)).verdict.outcome == "exact"
+
+
+def test_hopcount_keeps_its_promises_when_its_worker_is_killed(bench: Bench) -> None:
+    run = measured(bench, "hopcount", Keys("uniform", 50), kill_after=1.0)
+    assert run.verdict.kept, str(run.verdict)
+
+
+def test_lost_updates_are_noticed_and_have_no_speed(bench: Bench) -> None:
+    run = measured(bench, "read_modify_write", Keys("hot", 50))
+    assert run.verdict.outcome == "broken"
+    assert run.verdict.lost > 0
+    assert (run.throughput, run.percentiles, run.latency, run.cost) == (None, None, None, None)
+
+
+def test_counting_after_the_answer_is_noticed_when_the_worker_is_killed(bench: Bench) -> None:
+    run = measured(bench, "after_response", Keys("uniform", 50), kill_after=1.7)
+    assert run.verdict.outcome == "broken"
+    assert run.verdict.lost > 0
+
+
+@pytest.mark.skipif(wrk.available() is None, reason="wrk is not installed")
+def test_wrk_gives_a_verdict_as_well(bench: Bench) -> None:
+    cell = Cell("read_modify_write", Keys("hot", 50), 32, 1)
+    plan = Plan("test", "", [cell], 1, 1.0, 1.0, "wrk")
+    assert measure.measure(bench, cell, plan, 1).verdict.outcome == "broken"
+    good = measure.measure(bench, msgspec.structs.replace(cell, variant="hopcount"), plan, 1)
+    assert good.verdict.kept, str(good.verdict)
+    assert good.throughput
+
+
+def locust(url: str, scenario: str, *more: str, key: str = "") -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "locust", "--locustfile", LOCUSTFILE, "--host", url, "--headless", "--only-summary",
+         "--users", "8", "--spawn-rate", "100", "--run-time", "3s", "--stop-timeout", "5", "--scenario", scenario,
+         "--links", "450", *more],
+        env=environment() | {"HOPCOUNT_LOAD_API_KEY": key}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "scenario", "status", "said"),
+    [
+        ("none", "mixed", 0, "verdict: exact"),
+        ("loses counts", "redirects", 1, "redirects received"),
+        ("loses counts", "api", 1, "a count was not between"),
+        ("stale", "api", 1, "redirects elsewhere"),
+        ("skips", "pages", 1, "missed a link that was there all the time"),
+        ("repeats", "pages", 1, "saw a link twice"),
+    ],
+)
+def test_locust_names_the_promise_that_a_server_breaks(fault: Fault, scenario: str, status: int, said: str) -> None:
+    with broken_server(450, fault) as server:
+        done = locust(server.url, scenario)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert said in done.stdout
+
+
+def test_locust_finds_hopcount_exact_over_two_processes(dsns: CloneDsns) -> None:
+    seeded = subprocess.run(
+        [sys.executable, "-m", "loadtest", "seed", "--links", "450", "--database-url", dsns.administrator],
+        cwd=variants.ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert seeded.stdout == "450 links made\n"
+    key = hopcount("keys", "create", "load", settings={"admin_database_url": dsns.administrator}).stdout.strip()
+    with serving(database_url=dsns.service, workers=2) as server:
+        done = locust(server.url, "mixed", "--processes", "2", key=key)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "verdict: exact" in done.stdout
+    removed = subprocess.run(
+        [sys.executable, "-m", "loadtest", "seed", "--remove", "--database-url", dsns.administrator],
+        cwd=variants.ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert removed.stdout == "450 links removed\n"
+
+
+async def test_a_lost_locust_worker_makes_the_verdict_undetermined() -> None:
+    command = [sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE)]
+    with broken_server(450, "none") as server:
+        port = str(free_port())
+        master = subprocess.Popen(  # noqa: ASYNC220
+            [*command, "--host", server.url, "--headless", "--only-summary", "--users", "8", "--spawn-rate", "100",
+             "--run-time", "8s", "--master", "--expect-workers", "2", "--links", "450", "--master-bind-port", port],
+            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        workers = [
+            subprocess.Popen(  # noqa: ASYNC220
+                [*command, "--worker", "--master-port", port], env=environment(), stderr=subprocess.DEVNULL
+            )
+            for _ in range(2)
+        ]
+        await until(lambda: server.clicks > 1000)
+        workers[1].send_signal(signal.SIGKILL)
+        output, _ = master.communicate()
+        for worker in workers:
+            worker.communicate()
+    assert master.returncode == 2, output
+    assert "verdict: undetermined" in output
+
+
+# The generator
+
+
+def test_keys_are_drawn_by_their_law() -> None:
+    def first(kind: keys.Kind, number: int = 20_000) -> Counter[str]:
+        return Counter(itertools.islice(keys.drawn(Keys(kind, 100), 7), number))
+
+    assert first("hot") == {"load-0": 20_000}
+    uniform = first("uniform")
+    assert len(uniform) == 100
+    assert max(uniform.values()) < 2 * min(uniform.values())
+    zipf = first("zipf")
+    assert 1.7 < zipf["load-0"] / zipf["load-1"] < 2.3
+    assert list(itertools.islice(keys.drawn(Keys("zipf", 100), 7), 50)) == list(
+        itertools.islice(keys.drawn(Keys("zipf", 100), 7), 50)
+    )
+
+
+def test_latency_counts_from_when_a_request_was_due(bench: Bench) -> None:
+    """A server that is stopped for a second is charged for every request that was due meanwhile."""
+    with variants.serving(Variant("static"), bench.service_dsn(50), 1) as target:
+        worker = target._tree()[1]
+        threading.Timer(0.5, worker.suspend).start()
+        threading.Timer(1.5, worker.resume).start()
+        load = Load(port=target.port, keys=Keys("uniform", 50), connections=4, seconds=2.0, warm_up=0.0, rate=200.0,
+                    arrivals="constant")  # fmt: skip
+        done = generator.run(load)
+    latency = generator.histogram(done.latency)
+    assert done.unsent == 0
+    assert done.requests == pytest.approx(400, abs=5)
+    # Of 400 requests 200 were due in the second of silence: a quarter of all waited half a second or more.
+    assert latency.get_value_at_percentile(80) > 400_000
+    assert Tally.from_data(done.tally).redirected.total() == Tally.from_data(done.tally).sent.total()
+
+
+# Comparing, bundles and reports
+
+
+def test_a_ratio_is_found_under_drift_that_both_share() -> None:
+    drift = [1.0, 3.0, 0.5, 2.0, 1.2, 0.8]
+    found = ratio([1.10 * d * n for d, n in zip(drift, [1, 1.01, 0.99, 1, 1.02, 0.98], strict=True)], drift)
+    assert found is not None
+    assert found.finding == "faster"
+    assert found.low < 1.10 < found.high
+    same = ratio([1.01, 0.99, 1.02, 0.97], [1.0, 1.0, 1.0, 1.0])
+    assert same is not None
+    assert same.finding == "undetermined"
+    assert ratio([], []) is None
+    one = ratio([2.0], [1.0])
+    assert one is not None
+    assert one.finding == "undetermined", "one pair shows nothing"
+
+
+def result(tmp_path: Path) -> Result:
+    histogram = generator.histogram()
+    for value in range(1, 2000):
+        histogram.record_value(value)
+    runs = [
+        Run(cell, number, Verdict("exact", redirected=10, counted=10), 100.0 + number,
+            {"50": 1, "90": 2, "99": 3, "99.9": 4},
+            histogram.encode().decode(), 5, 0, 0, bundle.Cost(1, 2, 3), Activity(5, 100, 10, 9), 0.5, False)
+        for number in (1, 2, 3) for cell in (0, 1)
+    ]  # fmt: skip
+    return Result(
+        scenario="redirects", command="./run bench <x>", started=datetime.now(UTC), seconds=1, warm_up=1, rounds=3,
+        complete=True, fingerprint=bundle.fingerprint("own"), postgresql={"fsync": "on"}, ceiling=1000.0,
+        cells=[Cell("static", Keys(), 64, 1), Cell("hopcount", Keys(), 64, 1)], runs=runs,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("scenario", ["redirects", "sweep-connections", "latency"])
+def test_a_bundle_is_read_as_it_was_written_and_its_report_needs_nothing_else(tmp_path: Path, scenario: str) -> None:
+    written = result(tmp_path)
+    written.scenario = scenario
+    if scenario == "latency":
+        written.cells = [msgspec.structs.replace(cell, rate=100.0 + at) for at, cell in enumerate(written.cells)]
+    folder = bundle.write(written, tmp_path)
+    assert bundle.read(folder) == written
+    page = report.write(folder).read_text()
+    # Names of XML are no addresses.
+    assert re.findall(r"https?://(?!www\.w3\.org/)\S+", page) == []
+    assert "<x>" not in page
+    index = report.write_index(tmp_path).read_text()
+    assert folder.name in index
+
+
+def test_a_bundle_of_another_schema_is_refused(tmp_path: Path) -> None:
+    folder = bundle.write(result(tmp_path), tmp_path)
+    data = msgspec.json.decode((folder / "result.json").read_bytes())
+    (folder / "result.json").write_bytes(msgspec.json.encode(data | {"schema": 99}))
+    with pytest.raises(InvalidBundle, match="schema 99"):
+        bundle.read(folder)
+    with pytest.raises(InvalidBundle):
+        bundle.read(tmp_path / "nowhere")
+
+
+def test_variants_are_written_as_they_are_read() -> None:
+    for text in ("static", "hopcount", "hopcount:flushers=3,batch_limit=64", "hopcount@v1:flushers=3"):
+        assert str(variants.parsed(text)) == text
+    for wrong in ("", "nginx", "static:flushers=3", "hopcount:flushers"):
+        with pytest.raises(InvalidVariant):
+            variants.parsed(wrong)
+
+
+def test_a_seeded_database_keeps_other_links(dsns: CloneDsns) -> None:
+    execute(
+        dsns.superuser,
+        "INSERT INTO hopcount.urls (id, short_code, original_url) VALUES (gen_random_uuid(), 'mine', 'https://example.org/')",
+    )
+    for arguments in (["--links", "10"], ["--remove"]):
+        command = [sys.executable, "-m", "loadtest", "seed", "--database-url", dsns.administrator, *arguments]
+        subprocess.run(command, cwd=variants.ROOT, check=True, capture_output=True)
+    stats = hopcount("urls", "stats", settings={"database_url": dsns.service}).stdout
+    assert stats.startswith("1 links")
