@@ -35,7 +35,7 @@ _SWEPT = {
     "batch_limit": "16,64,256,1024",
     "flushers": "1,2,3,4",
 }
-_PIPE_WIDTH = 160
+_PIPE_WIDTH = 180
 _LATENCY_SHARES = (0.25, 0.5, 0.75)
 
 _data_dir = click.option(
@@ -251,9 +251,8 @@ def _finish(result: Result) -> None:
     """Print the table, write the bundle and its report; the exit status says whether every promise was kept."""
     if not result.runs:
         raise click.ClickException("interrupted before anything was measured")
-    console = Console()
     # A pipe has no width, and a table cut to 80 columns says nothing.
-    console.print(_table(result), width=None if console.is_terminal else _PIPE_WIDTH)
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(_table(result))
     broken = [run for run in result.runs if not run.verdict.kept]
     for run in broken:
         click.echo(f"{result.cells[run.cell].variant}, round {run.round}: {run.verdict}")

@@ -17,6 +17,7 @@ from loadtest.baselines.response import App
 from service import embedded
 from service.embedded import Embedded
 from service.postgres import SUPERUSER
+from service.server import settle
 from service.store import logins
 
 StartError = embedded.EmbeddedError
@@ -62,6 +63,7 @@ def serve_baseline(name: str, dsn: str, port: int, workers: int) -> None:
 
     def load() -> App:
         app: App = module.create_app(dsn)
+        settle()
         return app
 
     Server(
