@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from loadtest import bundle, generator, measure, report, seed, starting, variants, wrk
+from loadtest.agree import agreements
 from loadtest.bundle import Cell, InvalidBundle, Result
 from loadtest.compare import ratio
 from loadtest.generator import Load
@@ -71,7 +72,7 @@ def bench() -> None:
     """Measure Hopcount, and check its promises, on this machine.
 
     A variant is hopcount, hopcount:setting=value,..., hopcount@REVISION, or a baseline: static, lookup,
-    per_request, read_modify_write, after_response.
+    per_request, transaction, read_modify_write, after_response.
     """
 
 
@@ -101,7 +102,7 @@ def run(
             _locust(scenario, data_dir, 10 if quick else max(30, seconds), links if not quick else 10_000, workers)
         )
     if quick:
-        rounds, seconds, names, links = 2, 2.0, "static,per_request,hopcount", 10_000
+        rounds, seconds, names, kinds, links = 2, 2.0, "static,per_request,hopcount", "uniform", 10_000
     named = [str(variants.parsed(name)) for name in _listed(names)]
     if scenario == "latency":
         _finish(_latency(data_dir, rounds, seconds, links, workers, int(_listed(connection_counts)[0])))
@@ -186,6 +187,22 @@ def sweep(
                 )
             )
     _finish(_carried_out(f"sweep-{parameter}", cells, data_dir, rounds, seconds, generator_name))
+
+
+@bench.command()
+@click.argument("first", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("second", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def agree(first: Path, second: Path) -> None:
+    """Whether two bundles of this kind of machine say the same: their ratios, cell by cell."""
+    found = agreements(bundle.read(first), bundle.read(second))
+    if not found:
+        raise click.ClickException("the two have no ratio in common")
+    for one in found:
+        click.echo(
+            f"{one.cell.variant}, {one.cell.keys.label}, {one.cell.connections} connections, to {one.to}: "
+            f"{one.first} and {one.second}: {'agree' if one.holds else 'disagree'}"
+        )
+    sys.exit(0 if all(one.holds for one in found) else 1)
 
 
 @bench.command("report")

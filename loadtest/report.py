@@ -40,10 +40,11 @@ Draw = Callable[[Axes, Result, Theme], None]
 
 def to_static(result: Result, cell: int) -> Ratio | None:
     """The throughput of a cell to that of `static` in its place. None where that was not measured."""
-    return _to(result, cell, "static")
+    return to_variant(result, cell, "static")
 
 
-def _to(result: Result, cell: int, variant: str) -> Ratio | None:
+def to_variant(result: Result, cell: int, variant: str) -> Ratio | None:
+    """The throughput of a cell to that of `variant` in its place. None where that was not measured."""
     twin = msgspec.structs.replace(result.cells[cell], variant=variant)
     if result.cells[cell].variant == variant or twin not in result.cells:
         return None
@@ -101,7 +102,7 @@ def _headline(result: Result) -> list[str]:
         if cell.variant == "hopcount":
             lines.append(
                 f"| {cell.keys.label} | {cell.connections} | {_median(result.throughputs(place))} | "
-                f"{_to(result, place, 'static') or ''} | {_to(result, place, 'per_request') or ''} |"
+                f"{to_variant(result, place, 'static') or ''} | {to_variant(result, place, 'per_request') or ''} |"
             )
     return lines
 

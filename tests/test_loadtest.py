@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest import bundle, generator, keys, measure, report, variants, verdict, wrk
+from loadtest.agree import agreements
 from loadtest.bundle import Cell, InvalidBundle, Result, Run
 from loadtest.compare import ratio
 from loadtest.generator import Load
@@ -123,8 +124,9 @@ def test_hopcount_is_exact_in_closed_and_open_loop(bench: Bench) -> None:
         assert run.activity.commits > 0
 
 
-def test_one_statement_per_request_is_exact_too(bench: Bench) -> None:
-    assert measured(bench, "per_request", Keys("uniform", 50)).verdict.outcome == "exact"
+@pytest.mark.parametrize("variant", ["per_request", "transaction"])
+def test_counting_request_by_request_is_exact_too(bench: Bench, variant: str) -> None:
+    assert measured(bench, variant, Keys("uniform", 50)).verdict.outcome == "exact"
 
 
 def test_hopcount_keeps_its_promises_when_its_worker_is_killed(bench: Bench) -> None:
@@ -308,6 +310,19 @@ def test_a_bundle_is_read_as_it_was_written_and_its_report_needs_nothing_else(tm
     assert "<x>" not in page
     index = report.write_index(tmp_path).read_text()
     assert folder.name in index
+
+
+def test_two_bundles_are_compared_only_where_they_can_be(tmp_path: Path) -> None:
+    first, second = result(tmp_path), result(tmp_path)
+    (one,) = agreements(first, second)
+    assert (one.to, one.holds) == ("static", True)
+    for run in second.of(1):
+        run.throughput = 9 * (run.throughput or 0.0)
+    (one,) = agreements(first, second)
+    assert not one.holds
+    second.fingerprint = msgspec.structs.replace(second.fingerprint, generator="wrk: 4")
+    with pytest.raises(InvalidBundle, match="the generator is"):
+        agreements(first, second)
 
 
 def test_a_bundle_of_another_schema_is_refused(tmp_path: Path) -> None:
