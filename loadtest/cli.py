@@ -102,7 +102,7 @@ def run(
             _locust(scenario, data_dir, 10 if quick else max(30, seconds), links if not quick else 10_000, workers)
         )
     if quick:
-        rounds, seconds, names, kinds, links = 2, 2.0, "static,per_request,hopcount", "uniform", 10_000
+        rounds, seconds, names, kinds, links = 2, 1.0, "static,per_request,hopcount", "uniform", 10_000
     named = [str(variants.parsed(name)) for name in _listed(names)]
     if scenario == "latency":
         _finish(_latency(data_dir, rounds, seconds, links, workers, int(_listed(connection_counts)[0])))
@@ -240,10 +240,11 @@ def baseline(name: str, dsn: str, port: int, workers: int) -> None:
 
 
 @bench.command("generate", hidden=True)
-def generate() -> None:
-    """Carry out the Load on standard input, and write what came of it to standard output."""
+@click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
+def generate(target: Path) -> None:
+    """Carry out the Load on standard input, and write what came of it to TARGET."""
     load = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)
-    sys.stdout.buffer.write(msgspec.json.encode(generator.run(load)))
+    target.write_bytes(msgspec.json.encode(generator.run(load)))
 
 
 def _carried_out(

@@ -4,6 +4,7 @@ import asyncio
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -242,8 +243,10 @@ def _cost(used: tuple[float, float], generating: float, redirected: int) -> Cost
 
 def _generate(load: Load) -> Generated:
     """Run the generator in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "loadtest", "generate"],
-        cwd=variants.ROOT, input=msgspec.json.encode(load), stdout=subprocess.PIPE, check=True,
-    )  # fmt: skip
-    return msgspec.json.decode(done.stdout, type=Generated)
+    with tempfile.TemporaryDirectory(prefix="hopcount-load-") as place:
+        given = Path(place) / "generated.json"
+        subprocess.run(
+            [sys.executable, "-m", "loadtest", "generate", given],
+            cwd=variants.ROOT, input=msgspec.json.encode(load), check=True,
+        )  # fmt: skip
+        return msgspec.json.decode(given.read_bytes(), type=Generated)
