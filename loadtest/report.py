@@ -94,15 +94,16 @@ def write_index(results: Path = RESULTS) -> Path:
 
 
 def _headline(result: Result) -> list[str]:
+    others = [name for name in ("static", "per_request", "transaction") if any(c.variant == name for c in result.cells)]
     lines = [
-        "| keys | connections | Hopcount, redirects/s | of `static` | of `per_request` |",
-        "|---|---|---|---|---|",
+        "| keys | connections | Hopcount, redirects/s | " + " | ".join(f"to `{name}`" for name in others) + " |",
+        "|---" * (3 + len(others)) + "|",
     ]
     for place, cell in enumerate(result.cells):
         if cell.variant == "hopcount":
+            ratios = " | ".join(str(to_variant(result, place, name) or "") for name in others)
             lines.append(
-                f"| {cell.keys.label} | {cell.connections} | {_median(result.throughputs(place))} | "
-                f"{to_variant(result, place, 'static') or ''} | {to_variant(result, place, 'per_request') or ''} |"
+                f"| {cell.keys.label} | {cell.connections} | {_median(result.throughputs(place))} | {ratios} |"
             )
     return lines
 
