@@ -37,6 +37,7 @@ _SWEPT = {
     "flushers": "1,2,3,4",
 }
 _PIPE_WIDTH = 180
+_INTERRUPTED = 130  # as shells have it
 _LATENCY_SHARES = (0.25, 0.5, 0.75)
 
 _data_dir = click.option(
@@ -281,7 +282,7 @@ def _finish(result: Result) -> None:
     if limited:
         click.echo(f"In {limited} of {len(result.runs)} runs the generator was the limit, not the server.")
     click.echo(report.write(bundle.write(result)))
-    sys.exit(1 if broken else 0)
+    sys.exit(1 if broken else 0 if result.complete else _INTERRUPTED)
 
 
 def _table(result: Result) -> Table:

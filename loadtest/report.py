@@ -17,7 +17,7 @@ from loadtest import bundle, generator
 from loadtest.bundle import RESULTS, Cell, Result, Run
 from loadtest.compare import Ratio, ratio
 
-PERCENTILES = (0, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99)
+PERCENTILES = (1, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99)
 BARE_SHARE = 1.25
 """Room above the highest bar for its label."""
 
@@ -263,6 +263,19 @@ def _costs(axes: Axes, result: Result, theme: Theme) -> None:
     axes.legend(ncols=3, fontsize=9)
 
 
+def _batches(axes: Axes, result: Result, theme: Theme) -> None:
+    """Clicks that share a commit."""
+    counting = [(place, cell) for place, cell in enumerate(result.cells) if _counts(cell)]
+    for at, (place, _) in enumerate(counting):
+        sizes = [_clicks_a_commit(run) for run in result.of(place) if run.verdict.kept]
+        axes.bar(at, statistics.median(sizes) if sizes else 0, 0.7, color=theme.series[0])
+    labels = [
+        f"{cell.variant}\n{_group(cell)}" + (f"\n{cell.rate:,.0f}/s" if cell.rate else "") for _, cell in counting
+    ]
+    axes.set_xticks(range(len(counting)), labels, rotation=90 if len(counting) > 6 else 0, fontsize=7)
+    axes.set_ylabel("clicks a commit")
+
+
 def _curves(axes: Axes, result: Result, theme: Theme) -> None:
     """Latency by percentile, the histograms of all rounds merged."""
     for place, (cell, colour) in enumerate(zip(result.cells, theme.series * 9, strict=False)):
@@ -275,7 +288,7 @@ def _curves(axes: Axes, result: Result, theme: Theme) -> None:
         label = f"{cell.variant}, " + (f"{cell.rate:,.0f}/s offered" if cell.rate else _group(cell))
         values = [merged.get_value_at_percentile(p) / 1000 for p in PERCENTILES]
         axes.plot([1 / (1 - p / 100) for p in PERCENTILES], values, "o-", markersize=3, color=colour, label=label)
-    shown = (0, 50, 90, 99, 99.9, 99.99)
+    shown = (50, 90, 99, 99.9, 99.99)
     axes.set_xscale("log")
     axes.set_xticks([1 / (1 - p / 100) for p in shown], [f"{p:g} %" for p in shown])
     axes.minorticks_off()
@@ -316,6 +329,8 @@ def _pictures(result: Result) -> list[tuple[str, Draw]]:
         pictures.append(("Latency by percentile", _curves))
     if any(run.cost for run in result.runs):
         pictures.append(("CPU a redirect", _costs))
+    if any(_counts(cell) for cell in result.cells):
+        pictures.append(("Batch size", _batches))
     return pictures
 
 
