@@ -8,9 +8,8 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from functools import wraps
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, ParamSpec, TextIO, TypeVar
+from typing import Any, BinaryIO, NoReturn, TextIO, TypeVar
 
 import click
 from rich.console import Console
@@ -27,7 +26,6 @@ from service.store.errors import StoreError
 from service.store.keys import Keys, NameTaken
 from service.store.urls import Urls
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _TIMEOUT = 10.0
@@ -56,14 +54,6 @@ def main() -> None:
 
 def _terminated(signum: int, _frame: object) -> NoReturn:
     sys.exit(128 + signum)
-
-
-def _awaited(command: Callable[P, Awaitable[T]]) -> Callable[P, T]:
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        return asyncio.run(command(*args, **kwargs))  # type: ignore[arg-type]  # it is a coroutine
-
-    return run
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
