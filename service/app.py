@@ -11,6 +11,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp
 
 from service.api import problems
+from service.api.clicks import ClicksController
 from service.api.health import HealthController
 from service.api.keys import key_guard
 from service.api.urls import Site, UrlsController
@@ -18,6 +19,7 @@ from service.ledger import Ledger
 from service.links import Purger
 from service.redirect import Redirects
 from service.settings import Settings
+from service.store.click_log import ClickLog
 from service.store.clicks import ClickWriter
 from service.store.connections import Database
 from service.store.keys import Keys
@@ -43,12 +45,13 @@ def create_app(settings: Settings, dsn: str) -> ASGIApp:
     api = Router(
         "/",
         guards=[key_guard(Keys(database))],
-        route_handlers=[UrlsController],
+        route_handlers=[UrlsController, ClicksController],
     )
     litestar = Litestar(
         [api, HealthController],
         lifespan=[lifespan],
         dependencies={
+            "click_log": _given(ClickLog(database)),
             "database": _given(database),
             "purger": _given(purger),
             "site": _given(Site(settings.public_url)),

@@ -6,8 +6,8 @@ import nanoid
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 GENERATED_LENGTH = 8
-RESERVED = frozenset({"api", "assets", "docs", "health", "metrics", "static"})
-"""First path segments that the service keeps for itself, in any case."""
+RESERVED = frozenset({"api", "assets", "batch", "docs", "health", "metrics", "static"})
+"""Path segments that the service keeps for itself, in any case: `batch` for `/api/v1/urls/batch`."""
 
 _SHAPE = re.compile(r"[0-9A-Za-z_-]{1,32}")
 
@@ -21,9 +21,14 @@ def generated() -> str:
     return nanoid.generate(ALPHABET, GENERATED_LENGTH)
 
 
+def possible(code: str) -> bool:
+    """Whether `code` has the shape of one."""
+    return _SHAPE.fullmatch(code) is not None
+
+
 def checked(code: str) -> str:
     """`code`, if a link may have it. Raises InvalidCode."""
-    if _SHAPE.fullmatch(code) is None:
+    if not possible(code):
         raise InvalidCode("A short code has 1 to 32 characters of 0-9, A-Z, a-z, _ and -.")
     if code.lower() in RESERVED:
         raise InvalidCode(f"The short code {code!r} is reserved.")

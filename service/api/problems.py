@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException
 from service.api.cursors import InvalidCursor
 from service.codes import InvalidCode
 from service.destinations import InvalidDestination
-from service.store.errors import SchemaMismatch, Unavailable
+from service.store.errors import SchemaMismatch, TooMuch, Unavailable
 from service.store.urls import CodeTaken
 
 Handler = Callable[[Request[Any, Any, Any], Any], Response[Any]]
@@ -43,6 +43,7 @@ def handlers() -> dict[int | type[Exception], Handler]:
         InvalidCursor: _stating(400),
         InvalidDestination: _stating(400),
         CodeTaken: _code_taken,
+        TooMuch: _too_much,
         Unavailable: _unavailable,
         SchemaMismatch: _unavailable,
         HTTPException: _http_exception,
@@ -55,7 +56,16 @@ def _stating(status: int) -> Handler:
 
 
 def _code_taken(_request: Request[Any, Any, Any], error: CodeTaken) -> Response[Any]:
-    return response(409, f"The short code {str(error)!r} is taken, or not free again yet.")
+    return response(409, taken(str(error)))
+
+
+def taken(short_code: str) -> str:
+    """Why a link cannot have this code."""
+    return f"The short code {short_code!r} is taken, or not free again yet."
+
+
+def _too_much(_request: Request[Any, Any, Any], _error: TooMuch) -> Response[Any]:
+    return response(400, "More matches than can be read in time: narrow it down.")
 
 
 def _unavailable(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

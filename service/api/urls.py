@@ -3,16 +3,20 @@
 from typing import Annotated
 
 from litestar import Controller, Response, delete, get, patch, post, put
-from litestar.exceptions import NotFoundException
+from litestar.exceptions import NotFoundException, ValidationException
 from litestar.params import Parameter
 
 from service import codes, destinations, links
-from service.api import cursors
-from service.api.models import LinkAnswer, NewDestination, NewLink, Page
+from service.api import cursors, problems
+from service.api.models import BatchAnswer, LinkAnswer, Made, NewDestination, NewLink, NewLinks, Page
+from service.codes import InvalidCode
+from service.destinations import InvalidDestination
 from service.links import Purger
-from service.store.urls import NEWEST, Link, New, Urls
+from service.store.urls import NEWEST, Link, New, Outcome, Urls
 
 PATH = "/api/v1/urls"
+LONGEST_BATCH = 10 * 1024 * 1024
+"""Bytes of a request's body."""
 
 
 class Site:
@@ -34,6 +38,22 @@ class UrlsController(Controller):
         original_url = destinations.checked(data.original_url, site.host)
         return _answer(await links.create(urls, original_url, data.short_code), site, created=True)
 
+    @post("/batch", summary="Make many links", status_code=200, request_max_body_size=LONGEST_BATCH)
+    async def create_batch(self, data: NewLinks, urls: Urls, site: Site) -> BatchAnswer:
+        """The good ones go in, in one transaction; the others are answered with their reason."""
+        items: list[Made | None] = []
+        wanted: list[tuple[str, str | None]] = []
+        for link in data.items:
+            try:
+                if link.short_code is not None:
+                    codes.checked(link.short_code)
+                wanted.append((destinations.checked(link.original_url, site.host), link.short_code))
+                items.append(None)
+            except (InvalidCode, InvalidDestination) as error:
+                items.append(Made("invalid", link.original_url, link.short_code, detail=str(error)))
+        made = iter(await links.create_all(urls, wanted))
+        return BatchAnswer([_made(*next(made), site) if item is None else item for item in items])
+
     @get(summary="List the links, newest first")
     async def page(
         self,
@@ -41,9 +61,12 @@ class UrlsController(Controller):
         site: Site,
         limit: Annotated[int, Parameter(ge=1, le=200)] = 50,
         cursor: str | None = None,
+        search: Annotated[str, Parameter(max_length=destinations.LONGEST)] = "",
     ) -> Page:
+        if not search.isprintable():
+            raise ValidationException("search: a control character is in no destination.")
         before = NEWEST if cursor is None else cursors.read(cursor)
-        found = await urls.page(limit + 1, before)
+        found = await urls.page(limit + 1, before, search)
         items = [LinkAnswer.of(link, site.public_url) for link in found[:limit]]
         return Page(items, cursors.written(items[-1].id) if len(found) > limit else None)
 
@@ -81,3 +104,8 @@ def _answer(link: Link, site: Site, *, created: bool) -> Response[LinkAnswer]:
         status_code=201 if created else 200,
         headers={"Location": f"{PATH}/{link.short_code}"} if created else None,
     )
+
+
+def _made(link: New, outcome: Outcome, site: Site) -> Made:
+    detail = problems.taken(link.short_code) if outcome == "taken" else None
+    return Made(outcome, link.original_url, link.short_code, f"{site.public_url}/{link.short_code}", detail)

@@ -1,14 +1,14 @@
 """How connections are made, and what their failures mean."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self, TypeAlias
 
 import asyncpg
 
 from service.settings import Settings
-from service.store.errors import InDoubt, RolledBack, RowLocked, StoreError, Unavailable
+from service.store.errors import InDoubt, RolledBack, RowLocked, StoreError, TooMuch, Unavailable
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -32,6 +32,17 @@ def translated(error: Exception) -> StoreError:
     if isinstance(error, _ROLLED_BACK):
         return RolledBack(reason)
     return Unavailable(reason)
+
+
+@contextmanager
+def too_much_if_cancelled() -> Iterator[None]:
+    """For a query whose work grows with what is asked for: raises TooMuch where its time ran out."""
+    try:
+        yield
+    except Unavailable as error:
+        if isinstance(error.__cause__, asyncpg.QueryCanceledError):
+            raise TooMuch from error
+        raise
 
 
 async def connect(dsn: str, timeout: float, **server_settings: str) -> Connection:

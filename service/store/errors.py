@@ -21,5 +21,9 @@ class RolledBack(StoreError):
     """PostgreSQL gave up the transaction (a deadlock, a statement timeout). Nothing was changed."""
 
 
+class TooMuch(StoreError):
+    """What was asked for cannot be read within the statement timeout."""
+
+
 class SchemaMismatch(StoreError):
     """The deployed schema, or what the role may do with it, is not what this release needs."""

@@ -9,6 +9,7 @@ import msgspec
 
 from service.store.connections import Database
 from service.store.errors import Unavailable
+from service.store.ids import first_id
 
 MOVED_AT_ONCE = 100_000
 """Clicks that are moved out of the default partition while redirects wait: about a second's work."""
@@ -46,13 +47,8 @@ class Month(msgspec.Struct, frozen=True):
 
     @property
     def first_id(self) -> UUID:
-        """The lowest UUIDv7 of the month: milliseconds since 1970 in the first 48 bits (RFC 9562)."""
+        """The lowest UUIDv7 of the month."""
         return first_id(datetime(self.year, self.month, 1, tzinfo=UTC))
-
-
-def first_id(instant: datetime) -> UUID:
-    """The lowest UUID that a UUIDv7 made at `instant` or later can have."""
-    return UUID(int=round(instant.timestamp() * 1000) << 80)
 
 
 class Made(msgspec.Struct, frozen=True):

@@ -1,0 +1,3 @@
+-- Revert hopcount:index_urls_search from pg
+
+DROP INDEX CONCURRENTLY IF EXISTS hopcount.urls_search_idx;

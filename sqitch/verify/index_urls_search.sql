@@ -1,0 +1,8 @@
+-- Verify hopcount:index_urls_search on pg
+
+BEGIN;
+
+SELECT 1 / count(*) FROM pg_index
+WHERE indexrelid = 'hopcount.urls_search_idx'::regclass AND indisvalid;
+
+ROLLBACK;
