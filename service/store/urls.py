@@ -39,22 +39,26 @@ _GET = f"SELECT {_COLUMNS} FROM hopcount.urls WHERE short_code = $1"
 _DESTINATION = "SELECT original_url FROM hopcount.urls WHERE short_code = $1"
 _DESTINATIONS = "SELECT short_code, original_url FROM hopcount.urls WHERE short_code = ANY ($1::text[])"
 _PAGE = f"SELECT {_COLUMNS} FROM hopcount.urls WHERE id < $1 ORDER BY id DESC LIMIT $2"
-# First the newest links one by one, which is quick where many match. If they do not fill the page: all that
-# match, through the index on the beginning, which is quick where few do. OFFSET 0 keeps the planner from walking
-# all links in the order of ids in place of that.
+# First the newest links one by one, which is quick where many match. If they do not fill the page and are not all
+# there are: all that match, through the index on the beginning, which is quick where few do. OFFSET 0 keeps the
+# planner from walking all links in the order of ids in place of that.
 _SEARCH = f"""
-WITH near AS MATERIALIZED (
-    SELECT id
-    FROM (SELECT id, original_url FROM hopcount.urls WHERE id < $1 ORDER BY id DESC LIMIT $4) AS newest
-    WHERE starts_with(lower(original_url), lower($3 COLLATE "C"))
+WITH newest AS MATERIALIZED (
+    SELECT id, starts_with(lower(original_url), lower($3 COLLATE "C")) AS matches
+    FROM hopcount.urls
+    WHERE id < $1
     ORDER BY id DESC
-    LIMIT $2
+    LIMIT $4
+), near AS MATERIALIZED (
+    SELECT id FROM newest WHERE matches LIMIT $2
+), further AS MATERIALIZED (
+    SELECT CASE WHEN (SELECT count(*) FROM near) < $2 THEN (SELECT count(*) FROM newest) = $4 ELSE false END AS look
 ), far AS (
     SELECT id
     FROM (
         SELECT id
         FROM hopcount.urls
-        WHERE (SELECT count(*) FROM near) < $2
+        WHERE (SELECT look FROM further)
           AND lower(left(original_url, {SEARCHED})) >= lower(left($3 COLLATE "C", {SEARCHED}))
           AND lower(left(original_url, {SEARCHED})) < lower(left($3 COLLATE "C", {SEARCHED})) || chr(127)
           AND starts_with(lower(original_url), lower($3 COLLATE "C"))
@@ -64,7 +68,7 @@ WITH near AS MATERIALIZED (
     ORDER BY id DESC
     LIMIT $2
 ), page AS (
-    SELECT id FROM near WHERE (SELECT count(*) FROM near) >= $2
+    SELECT id FROM near WHERE NOT (SELECT look FROM further)
     UNION ALL
     SELECT id FROM far
 )
@@ -80,7 +84,7 @@ _TOTALS = "SELECT count(*) AS links, coalesce(sum(click_count), 0)::bigint AS cl
 _MOST_CLICKED = f"SELECT {_COLUMNS} FROM hopcount.urls ORDER BY click_count DESC, short_code LIMIT $1"
 
 
-_NEAR = 40
+_NEAR = 25
 """Links that a search looks at one by one, for each that the page takes."""
 
 NEWEST = UUID(int=2**128 - 1)
