@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NoReturn, TextIO, TypeVar
 
 import click
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from service import destinations, embedded, server, settings, transfer
@@ -24,6 +25,7 @@ from service.store import partitions, schema, tidy
 from service.store.connections import OWNER, Database
 from service.store.errors import StoreError
 from service.store.keys import Keys, NameTaken
+from service.store.partitions import Month
 from service.store.urls import Urls
 
 T = TypeVar("T")
@@ -303,6 +305,39 @@ async def _tidy(database: Database) -> tuple[int, int]:
                 clicks += gone
                 progress.update(bar, description=f"Tidying: {clicks:,} clicks")
     return links, clicks
+
+
+@db.command("drop-clicks")
+@_data_dir
+@_admin_database_url
+@click.option("--before", type=click.DateTime(["%Y-%m-%d"]), required=True, help="The first day to keep, in UTC.")
+def db_drop_clicks(before: datetime, **given: Any) -> None:
+    """Drop the clicks of whole months that end before a day. Redirects go on, and counts stay as they are."""
+    month = Month.of(before.replace(tzinfo=UTC))
+    if month.first_id > Month.of(datetime.now(UTC)).first_id:
+        raise click.BadParameter("this month and those to come cannot be dropped", param_hint="--before")
+    first_day = f"{month.year:04}-{month.month:02}-01"
+    clicks = _as_owner(given, lambda database: _drop_clicks(database, month))
+    if clicks:
+        click.echo(f"{clicks:,} clicks from before {first_day} deleted that were in no month's partition")
+    click.echo(
+        f"No click from before {first_day} is left. click_count still counts them: it is how often a link was "
+        f"ever followed. The click log and the series begin at {first_day}."
+    )
+    if before.day > 1:
+        click.echo(f"Only whole months are dropped, so those from {first_day} to {before:%Y-%m-%d} stay.")
+
+
+async def _drop_clicks(database: Database, month: Month) -> int:
+    async for dropped in partitions.drop_before(database, month):
+        click.echo(f"{dropped.name} dropped, {decimal(dropped.size)}")
+    clicks = 0
+    with _progress() as progress:
+        bar = progress.add_task("Deleting", total=None)
+        async for gone in tidy.purge_unpartitioned(database, month.first_id):
+            clicks += gone
+            progress.update(bar, description=f"Deleting: {clicks:,} clicks")
+    return clicks
 
 
 @db.command("env")

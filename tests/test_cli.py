@@ -3,10 +3,12 @@
 import csv
 import os
 import pty
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from service.store.partitions import Month
 from tests.support.postgres import CloneDsns, execute, fetch
 from tests.support.server import HOPCOUNT, environment, hopcount
 
@@ -170,6 +172,23 @@ def test_keys_need_the_owner(dsns: CloneDsns) -> None:
     assert status == 1
     assert error.startswith("hopcount: ")
     assert "hopcount_owner" in error
+
+
+def test_db_drop_clicks(dsns: CloneDsns) -> None:
+    this = Month.of(datetime.now(UTC))
+    execute(dsns.superuser, f"INSERT INTO hopcount.clicks VALUES ('{this.plus(-1).first_id}', 'old')")
+    assert run(dsns, "db", "drop-clicks", "--before", "next year")[0] == 2
+    ahead = this.plus(1)
+    status, _, error = run(dsns, "db", "drop-clicks", "--before", f"{ahead.year:04}-{ahead.month:02}-01")
+    assert status == 2
+    assert "cannot be dropped" in error
+    first = f"{this.year:04}-{this.month:02}-01"
+    status, output, _ = run(dsns, "db", "drop-clicks", "--before", first[:-1] + "2")
+    assert status == 0
+    assert output.startswith(f"1 clicks from before {first} deleted that were in no month's partition\n")
+    assert "click_count still counts them" in output
+    assert f"those from {first} to {first[:-1]}2 stay" in output
+    assert run(dsns, "db", "drop-clicks", "--before", first)[1].startswith(f"No click from before {first} is left.")
 
 
 def test_db(dsns: CloneDsns) -> None:

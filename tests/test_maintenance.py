@@ -1,7 +1,7 @@
 """The schema check, the months of clicks, and what deleted links leave behind."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from service.links import Purger
 from service.store import partitions, schema, tidy
 from service.store.connections import Database
 from service.store.errors import SchemaMismatch, Unavailable
+from service.store.ids import first_id, instant_of
 from service.store.partitions import Month
 from service.store.urls import New, Urls
 
@@ -110,6 +111,60 @@ async def test_a_month_that_was_built_and_not_attached_is_attached(as_owner: Dat
     assert await connection.fetchval(
         "SELECT relispartition FROM pg_class WHERE oid = 'hopcount.clicks_2031_11'::regclass"
     )
+
+
+async def clicks_on(connection: Connection, *days: datetime) -> None:
+    await connection.executemany(
+        "INSERT INTO hopcount.clicks VALUES ($1, 'a')", [(UUID(int=first_id(day).int + 1),) for day in days]
+    )
+
+
+async def test_old_months_are_dropped_and_nothing_else(as_owner: Database, connection: Connection) -> None:
+    january, march = datetime(2026, 1, 15, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
+    await partitions.make_ahead(as_owner, january, 3)
+    kept = [march, march + timedelta(days=40)]
+    await clicks_on(connection, january, january + timedelta(days=30), *kept)
+    assert [month.name async for month in partitions.drop_before(as_owner, Month.of(march))] == [
+        "clicks_2026_01",
+        "clicks_2026_02",
+    ]
+    assert [instant_of(row["id"]) for row in await connection.fetch("SELECT id FROM hopcount.clicks")] == kept
+    assert [month async for month in partitions.drop_before(as_owner, Month.of(march))] == []
+
+
+async def test_a_month_that_was_detached_and_not_dropped_is_dropped_by_the_next_run(
+    as_owner: Database, connection: Connection
+) -> None:
+    january = datetime(2026, 1, 15, tzinfo=UTC)
+    await partitions.make_ahead(as_owner, january, 1)
+    await connection.execute("ALTER TABLE hopcount.clicks DETACH PARTITION hopcount.clicks_2026_01")
+    march = Month.of(january).plus(2)
+    assert [month.name async for month in partitions.drop_before(as_owner, march)] == [
+        "clicks_2026_01",
+        "clicks_2026_02",
+    ]
+
+
+async def test_detaching_waits_for_its_turn_and_gives_up_with_nothing_half_done(
+    as_owner: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "_TRIES", 2)
+    january = datetime(2026, 1, 15, tzinfo=UTC)
+    await partitions.make_ahead(as_owner, january, 0)
+    february = Month.of(january).plus(1)
+    async with connection.transaction():
+        await connection.fetch("SELECT FROM hopcount.clicks")
+        with pytest.raises(Unavailable, match="lock timeout"):
+            [month async for month in partitions.drop_before(as_owner, february)]
+    assert len([month async for month in partitions.drop_before(as_owner, february)]) == 1
+
+
+async def test_old_clicks_of_the_default_partition_go_in_chunks(as_owner: Database, connection: Connection) -> None:
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    await clicks_on(connection, *(start + timedelta(seconds=number) for number in range(tidy.CHUNK + 2)))
+    last = first_id(start + timedelta(seconds=tidy.CHUNK + 1))
+    assert [gone async for gone in tidy.purge_unpartitioned(as_owner, last)] == [tidy.CHUNK, 1]
+    assert await connection.fetchval("SELECT count(*) FROM hopcount.clicks") == 1
 
 
 async def click(connection: Connection, code: str, number: int) -> None:

@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from itertools import repeat
+from datetime import UTC, datetime
+from itertools import cycle, repeat, takewhile
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
 
+from service.store import partitions
 from service.store.connections import Database
 from service.store.keys import Keys
+from service.store.partitions import Month
 from service.store.urls import New, Urls
 from tests.support.postgres import CloneDsns, TestCluster
 from tests.support.server import Server, serving
@@ -147,6 +150,19 @@ async def commits_that_wait(postgres: TestCluster) -> AsyncIterator[None]:
         await session.execute("ALTER SYSTEM RESET synchronous_standby_names")
         await session.execute("SELECT pg_reload_conf()")
         await session.close()
+
+
+async def test_old_months_go_without_a_failed_request(
+    server: Server, links: list[str], connection: Connection, as_owner: Database
+) -> None:
+    this = Month.of(datetime.now(UTC))
+    await partitions.make_ahead(as_owner, datetime(this.year - 1, this.month, 1, tzinfo=UTC), 11)
+    tally, dropped = Tally(), False
+    traffic = asyncio.create_task(drive(server.port, takewhile(lambda _: not dropped, cycle(links)), tally=tally))
+    await until(lambda: tally.redirected.total() > len(links))
+    assert len([month async for month in partitions.drop_before(as_owner, this)]) == 12
+    dropped = True
+    await verify(connection, await traffic, links, exact=True)
 
 
 async def test_no_302_before_its_click_is_committed(

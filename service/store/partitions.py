@@ -1,13 +1,16 @@
-"""The months of `clicks`, made ahead."""
+"""The months of `clicks`: made ahead, and dropped when they are old."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from service.store.connections import Database
+from service.store.connections import Connection, Database
 from service.store.errors import Unavailable
 from service.store.ids import first_id
 
@@ -24,6 +27,18 @@ SELECT c.oid IS NOT NULL AS made, i.inhrelid IS NOT NULL AS attached
 FROM (SELECT to_regclass($1) AS oid) AS c
 LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid AND i.inhparent = 'hopcount.clicks'::regclass
 """
+
+
+# Names sort as their months do.
+_MONTHS = r"""
+SELECT c.relname AS name, i.inhrelid IS NOT NULL AS attached, pg_total_relation_size(c.oid) AS size
+FROM pg_class AS c LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid AND i.inhparent = 'hopcount.clicks'::regclass
+WHERE c.relnamespace = 'hopcount'::regnamespace AND c.relkind = 'r'
+  AND c.relname ~ '^clicks_\d{4}_\d{2}$' AND c.relname < $1
+ORDER BY c.relname
+"""
+
+T = TypeVar("T")
 
 
 class Month(msgspec.Struct, frozen=True):
@@ -59,6 +74,14 @@ class Made(msgspec.Struct, frozen=True):
     """Clicks that were in the default partition."""
 
 
+class Dropped(msgspec.Struct, frozen=True):
+    """A month that is gone."""
+
+    name: str
+    size: int
+    """Bytes that it took, with its indexes."""
+
+
 async def make_ahead(database: Database, now: datetime, months: int) -> list[Made]:
     """Make the partitions of this month and the `months` that follow, where they are missing.
 
@@ -81,42 +104,71 @@ async def _make(database: Database, month: Month) -> Made | None:
             f"CREATE TABLE {month.table} (LIKE hopcount.clicks INCLUDING ALL, "
             f"CONSTRAINT in_month CHECK (id >= '{lower}' AND id < '{upper}'))"
         )
+    return Made(month, await _patiently(database, lambda connection: _attach(connection, month.table, lower, upper)))
+
+
+async def _attach(connection: Connection, table: str, lower: UUID, upper: UUID) -> int:
+    # In the order of the counting statement: first the parent, then its partition.
+    await connection.execute("LOCK TABLE ONLY hopcount.clicks IN SHARE UPDATE EXCLUSIVE MODE")
+    await connection.execute("LOCK TABLE hopcount.clicks_default IN ACCESS EXCLUSIVE MODE")
+    waiting: int = await connection.fetchval(
+        "SELECT count(*) FROM (SELECT FROM hopcount.clicks_default WHERE id >= $1 AND id < $2 LIMIT $3) AS found",
+        lower,
+        upper,
+        MOVED_AT_ONCE + 1,
+    )
+    if waiting > MOVED_AT_ONCE:
+        raise Unavailable(
+            f"{table} was not attached: the default partition holds more than {MOVED_AT_ONCE:,} clicks "
+            "of that month, and moving them would keep redirects waiting. They are safe where they are."
+        )
+    if waiting:
+        await connection.execute(
+            "WITH moved AS (DELETE FROM hopcount.clicks_default WHERE id >= $1 AND id < $2 RETURNING *) "
+            f"INSERT INTO {table} SELECT * FROM moved",
+            lower,
+            upper,
+        )
+    await connection.execute(
+        f"ALTER TABLE hopcount.clicks ATTACH PARTITION {table} FOR VALUES FROM ('{lower}') TO ('{upper}')"
+    )
+    await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT in_month")
+    return waiting
+
+
+async def drop_before(database: Database, month: Month) -> AsyncIterator[Dropped]:
+    """Drop every month before `month`, oldest first: each, once it is gone. `database` as the owner.
+
+    Redirects go on. It can be stopped and taken up again at any point: a month that was detached and not
+    dropped is dropped by the next run. `month` must not lie ahead, or a month that `make_ahead` is building
+    could be taken for one of those. Raises Unavailable.
+    """
+    for row in await database.fetch(_MONTHS, month.table.removeprefix("hopcount.")):
+        table = f"hopcount.{row['name']}"
+        if row["attached"]:
+            await _patiently(database, partial(_detach, table=table))
+        await database.execute(f"DROP TABLE {table}")
+        yield Dropped(row["name"], row["size"])
+
+
+async def _detach(connection: Connection, table: str) -> None:
+    # CONCURRENTLY is refused where there is a default partition. First the parent, then its partitions.
+    await connection.execute("LOCK TABLE ONLY hopcount.clicks IN ACCESS EXCLUSIVE MODE")
+    await connection.execute(f"ALTER TABLE hopcount.clicks DETACH PARTITION {table}")
+
+
+async def _patiently(database: Database, change: Callable[[Connection], Awaitable[T]]) -> T:
+    """What `change` returns, in a transaction that keeps redirects waiting for a moment at most.
+
+    Where something is in the way it is rolled back and tried again. Raises Unavailable.
+    """
     for attempt in range(_TRIES):
         try:
-            return Made(month, await _attach(database, month.table, lower, upper))
+            async with database.transaction() as connection:
+                await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+                return await change(connection)
         except Unavailable as error:
             if not isinstance(error.__cause__, _IN_THE_WAY) or attempt == _TRIES - 1:
                 raise
         await asyncio.sleep(_PAUSE)
     raise AssertionError  # the last try returns or raises
-
-
-async def _attach(database: Database, table: str, lower: UUID, upper: UUID) -> int:
-    async with database.transaction() as connection:
-        await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-        # In the order of the counting statement: first the parent, then its partition.
-        await connection.execute("LOCK TABLE ONLY hopcount.clicks IN SHARE UPDATE EXCLUSIVE MODE")
-        await connection.execute("LOCK TABLE hopcount.clicks_default IN ACCESS EXCLUSIVE MODE")
-        waiting: int = await connection.fetchval(
-            "SELECT count(*) FROM (SELECT FROM hopcount.clicks_default WHERE id >= $1 AND id < $2 LIMIT $3) AS found",
-            lower,
-            upper,
-            MOVED_AT_ONCE + 1,
-        )
-        if waiting > MOVED_AT_ONCE:
-            raise Unavailable(
-                f"{table} was not attached: the default partition holds more than {MOVED_AT_ONCE:,} clicks "
-                "of that month, and moving them would keep redirects waiting. They are safe where they are."
-            )
-        if waiting:
-            await connection.execute(
-                "WITH moved AS (DELETE FROM hopcount.clicks_default WHERE id >= $1 AND id < $2 RETURNING *) "
-                f"INSERT INTO {table} SELECT * FROM moved",
-                lower,
-                upper,
-            )
-        await connection.execute(
-            f"ALTER TABLE hopcount.clicks ATTACH PARTITION {table} FOR VALUES FROM ('{lower}') TO ('{upper}')"
-        )
-        await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT in_month")
-        return waiting

@@ -1,4 +1,4 @@
-"""What a deleted link leaves behind: its clicks, which go afterwards and in small steps."""
+"""Clicks that go in small steps: those of a deleted link, and old ones that lie in no month's partition."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,15 +14,19 @@ REST = 4
 _LOWEST = UUID(int=0)
 _HIGHEST = UUID(int=2**128 - 1)
 
-_END_OF_CHUNK = f"""
+_END_OF_LINKS_CHUNK = f"""
 SELECT id FROM hopcount.clicks WHERE short_code = $1 AND id > $2 ORDER BY id OFFSET {CHUNK - 1} LIMIT 1
 """
 # A link that has come into being under this code keeps its clicks.
-_DELETE = """
+_DELETE_OF_LINK = """
 DELETE FROM hopcount.clicks
 WHERE short_code = $1 AND id > $2 AND id <= $3
   AND NOT EXISTS (SELECT FROM hopcount.urls WHERE short_code = $1)
 """
+_END_OF_OLD_CHUNK = f"""
+SELECT id FROM hopcount.clicks_default WHERE id < $1 AND id > $2 ORDER BY id OFFSET {CHUNK - 1} LIMIT 1
+"""
+_DELETE_OLD = "DELETE FROM hopcount.clicks_default WHERE id < $1 AND id > $2 AND id <= $3"
 # From each code straight to the next, since a link may have millions of clicks.
 _CODES = """
 WITH RECURSIVE codes AS (
@@ -40,18 +44,29 @@ LIMIT 1000
 """
 
 
-async def purge(database: Database, short_code: str) -> AsyncIterator[int]:
-    """Delete the clicks of a deleted link; after each chunk, how many went. Raises Unavailable.
+def purge(database: Database, short_code: str) -> AsyncIterator[int]:
+    """Delete the clicks of a deleted link; after each chunk, how many went. Raises Unavailable."""
+    return _in_chunks(database, _END_OF_LINKS_CHUNK, _DELETE_OF_LINK, short_code)
 
-    It can be stopped and taken up again at any point. After each chunk it rests for a multiple of the time
+
+def purge_unpartitioned(database: Database, before: UUID) -> AsyncIterator[int]:
+    """Delete the clicks of the default partition with ids below `before`; after each chunk, how many went.
+
+    `database` as the owner. Raises Unavailable.
+    """
+    return _in_chunks(database, _END_OF_OLD_CHUNK, _DELETE_OLD, before)
+
+
+async def _in_chunks(database: Database, end_of_chunk: str, delete: str, which: object) -> AsyncIterator[int]:
+    """It can be stopped and taken up again at any point. After each chunk it rests for a multiple of the time
     that one took: redirects go first, on a slow disk too.
     """
     loop = asyncio.get_running_loop()
     start = _LOWEST
     while True:
         began = loop.time()
-        end: UUID | None = await database.fetchval(_END_OF_CHUNK, short_code, start)
-        gone = int((await database.execute(_DELETE, short_code, start, end or _HIGHEST)).rpartition(" ")[2])
+        end: UUID | None = await database.fetchval(end_of_chunk, which, start)
+        gone = int((await database.execute(delete, which, start, end or _HIGHEST)).rpartition(" ")[2])
         yield gone
         if end is None or gone == 0:
             return
