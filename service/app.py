@@ -2,16 +2,19 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import License, Server
 from litestar.types import ASGIApp
 
-from service.api import problems
+from service.api import contract, problems
 from service.api.clicks import ClicksController
+from service.api.contract import Contract
+from service.api.docs import DocsController
 from service.api.health import HealthController
 from service.api.keys import key_guard
 from service.api.urls import Site, UrlsController
@@ -48,7 +51,7 @@ def create_app(settings: Settings, dsn: str) -> ASGIApp:
         route_handlers=[UrlsController, ClicksController],
     )
     litestar = Litestar(
-        [api, HealthController],
+        [api, HealthController, DocsController],
         lifespan=[lifespan],
         dependencies={
             "click_log": _given(ClickLog(database)),
@@ -60,10 +63,13 @@ def create_app(settings: Settings, dsn: str) -> ASGIApp:
         exception_handlers=problems.handlers(),
         logging_config=None,
         openapi_config=OpenAPIConfig(
-            title="Hopcount",
-            version="1",
+            title=contract.TITLE,
+            version=version("hopcount"),
+            description=contract.DESCRIPTION,
+            license=License(name="MIT", identifier="MIT"),
+            servers=[Server(url=settings.public_url)],
             path="/api",
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            render_plugins=[Contract(settings.redirect_status)],
         ),
         request_max_body_size=LONGEST_BODY,
     )

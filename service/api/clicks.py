@@ -22,15 +22,15 @@ _SPANS = {"minute": timedelta(hours=1), "hour": timedelta(days=1), "day": timede
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
-From = Annotated[str | None, Parameter(query="from", description="The first instant (RFC 3339).")]
-To = Annotated[str | None, Parameter(query="to", description="The first instant that is not meant any more.")]
+From = Annotated[str | None, Parameter(query="from")]
+To = Annotated[str | None, Parameter(query="to")]
 
 
 class ClicksController(Controller):
     path = "/api/v1/urls/{code:str}/clicks"
     tags = ("clicks",)
 
-    @get(summary="The click log, newest first")
+    @get(operation_id="listClicks", summary="The click log, newest first")
     async def log(
         self,
         code: str,
@@ -52,7 +52,7 @@ class ClicksController(Controller):
         items = found[:limit]
         return ClickPage(items, cursors.written(items[-1].id) if len(found) > limit else None)
 
-    @get("/series", summary="Clicks per minute, hour or day")
+    @get("/series", operation_id="countClicks", summary="Clicks per minute, hour or day")
     async def series(
         self, code: str, click_log: ClickLog, interval: Interval = "day", since: From = None, until: To = None
     ) -> Series:

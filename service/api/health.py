@@ -9,13 +9,17 @@ from service.store.connections import Database
 
 class HealthController(Controller):
     path = "/health"
-    tags = ("health",)
+    tags = ("operations",)
 
-    @get("/live", summary="Whether this process runs")
+    @get("/live", operation_id="live", summary="Whether this process runs")
     async def live(self) -> Health:
         return Health()
 
-    @get("/ready", summary="Whether the database can be asked and has the schema that this release needs")
+    @get(
+        "/ready",
+        operation_id="ready",
+        summary="Whether the database answers and has the right schema",
+    )
     async def ready(self, database: Database) -> Health:
         await schema.check(database)
         return Health()

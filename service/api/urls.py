@@ -31,14 +31,20 @@ class UrlsController(Controller):
     path = PATH
     tags = ("links",)
 
-    @post(summary="Make a link")
+    @post(operation_id="createLink", summary="Make a link")
     async def create(self, data: NewLink, urls: Urls, site: Site) -> Response[LinkAnswer]:
         if data.short_code is not None:
             codes.checked(data.short_code)
         original_url = destinations.checked(data.original_url, site.host)
         return _answer(await links.create(urls, original_url, data.short_code), site, created=True)
 
-    @post("/batch", summary="Make many links", status_code=200, request_max_body_size=LONGEST_BATCH)
+    @post(
+        "/batch",
+        operation_id="createLinks",
+        summary="Make many links",
+        status_code=200,
+        request_max_body_size=LONGEST_BATCH,
+    )
     async def create_batch(self, data: NewLinks, urls: Urls, site: Site) -> BatchAnswer:
         """The good ones go in, in one transaction; the others are answered with their reason."""
         items: list[Made | None] = []
@@ -54,7 +60,7 @@ class UrlsController(Controller):
         made = iter(await links.create_all(urls, wanted))
         return BatchAnswer([_made(*next(made), site) if item is None else item for item in items])
 
-    @get(summary="List the links, newest first")
+    @get(operation_id="listLinks", summary="List the links, newest first")
     async def page(
         self,
         urls: Urls,
@@ -70,26 +76,38 @@ class UrlsController(Controller):
         items = [LinkAnswer.of(link, site.public_url) for link in found[:limit]]
         return Page(items, cursors.written(items[-1].id) if len(found) > limit else None)
 
-    @put("/{code:str}", summary="Make a link, or give it a new destination", status_code=200)
+    @put(
+        "/{code:str}",
+        operation_id="putLink",
+        summary="Make a link, or give it a new destination; safe to repeat",
+        status_code=200,
+    )
     async def put(self, code: str, data: NewDestination, urls: Urls, site: Site) -> Response[LinkAnswer]:
         codes.checked(code)
         link, created = await urls.put(New(code, destinations.checked(data.original_url, site.host)))
         return _answer(link, site, created=created)
 
-    @get("/{code:str}", summary="Get a link with its count")
+    @get("/{code:str}", operation_id="getLink", summary="Get a link with its count")
     async def get(self, code: str, urls: Urls, site: Site) -> LinkAnswer:
-        return LinkAnswer.of(_found(await urls.get(code)), site.public_url)
+        return LinkAnswer.of(_found(await urls.get(_possible(code))), site.public_url)
 
-    @patch("/{code:str}", summary="Give a link a new destination")
+    @patch("/{code:str}", operation_id="changeLink", summary="Give a link a new destination")
     async def change(self, code: str, data: NewDestination, urls: Urls, site: Site) -> LinkAnswer:
         original_url = destinations.checked(data.original_url, site.host)
-        return LinkAnswer.of(_found(await urls.change(New(code, original_url))), site.public_url)
+        return LinkAnswer.of(_found(await urls.change(New(_possible(code), original_url))), site.public_url)
 
-    @delete("/{code:str}", summary="Delete a link and its clicks")
+    @delete("/{code:str}", operation_id="deleteLink", summary="Delete a link and its clicks")
     async def delete(self, code: str, urls: Urls, purger: Purger) -> None:
-        if not await urls.delete(code):
+        if not await urls.delete(_possible(code)):
             raise NotFoundException("There is no such link.")
         purger.add(code)
+
+
+def _possible(code: str) -> str:
+    """`code`, if there can be such a link: PostgreSQL does not take all that a path can hold."""
+    if not codes.possible(code):
+        raise NotFoundException("There is no such link.")
+    return code
 
 
 def _found(link: Link | None) -> Link:

@@ -1,0 +1,101 @@
+"""The service against its own OpenAPI document, and the page that shows it."""
+
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.postgres import CloneDsns
+from tests.support.server import Server
+from tests.test_api import client, dsns, make_key, server, token
+
+__all__ = ["client", "dsns", "server", "token"]  # fixtures
+
+SCHEMATHESIS = Path(sys.executable).with_name("st")
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture
+def document(server: Server) -> dict[str, Any]:
+    document: dict[str, Any] = httpx.get(f"{server.url}/api/openapi.json").raise_for_status().json()
+    return document
+
+
+@pytest.mark.parametrize("scope", ["read", "write"])
+def test_the_service_keeps_its_contract(server: Server, dsns: CloneDsns, scope: Any, tmp_path: Path) -> None:
+    """What is left out stands in schemathesis.toml, with the reasons."""
+    done = subprocess.run(
+        [
+            SCHEMATHESIS, "--config-file", CONFIGURATION, "run", f"{server.url}/api/openapi.json",
+            "--url", server.url, "--header", f"Authorization: Bearer {make_key(dsns, f'contract {scope}', scope)}",
+            "--max-examples", "50", "--generation-deterministic", "--no-color",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Tested: 13" in done.stdout
+
+
+def test_it_says_which_calls_need_a_key(document: dict[str, Any]) -> None:
+    open_calls = {
+        path for path, item in document["paths"].items() for operation in item.values() if not operation.get("security")
+    }
+    assert open_calls == {"/{code}", "/health/live", "/health/ready"}
+
+
+def test_every_error_is_a_problem_with_an_example(document: dict[str, Any]) -> None:
+    named = document["components"]["responses"]
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            assert operation["operationId"], (path, method)
+            errors = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
+            assert errors, (path, method)
+            for status, answer in errors.items():
+                assert answer == {"$ref": f"#/components/responses/{status}"}, (path, method)
+                assert named[status]["content"][PROBLEM]["example"]["status"] == int(status)
+
+
+def test_bodies_have_examples(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            contents = [operation["requestBody"]["content"]] if "requestBody" in operation else []
+            contents += [answer["content"] for answer in operation["responses"].values() if "content" in answer]
+            for content in contents:
+                for body in content.values():
+                    name = body["schema"]["$ref"].rpartition("/")[2]
+                    assert schemas[name]["examples"], (path, method)
+
+
+class Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, _tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attributes if name in ("src", "href") and value]
+
+
+def test_the_docs_page_loads_from_this_service_only(server: Server) -> None:
+    with httpx.Client(base_url=server.url) as visitor:
+        page = visitor.get("/api/docs")
+        assert page.headers["content-type"].startswith("text/html")
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "http" not in policy
+        links = Links()
+        links.feed(page.text)
+        assert len(links.found) == 4
+        for address in links.found:
+            if address != "data:,":
+                assert visitor.get(f"/api/{address}").status_code == 200, address
+        assert visitor.get("/api/docs/redoc.js").status_code == 404
+        assert visitor.get("/api/docs/../../etc/passwd").status_code == 404
