@@ -8,10 +8,12 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from time import perf_counter
 from typing import Protocol, Self
 
 from uuid_utils import UUID, uuid7
 
+from service.metrics import RedirectMetrics
 from service.settings import Settings
 from service.store.clicks import Batch, Counted, Form
 from service.store.errors import RowLocked, StoreError, Unavailable
@@ -61,12 +63,14 @@ class Ledger:
         settings: Settings,
         writers: Sequence[Writer],
         look_up: Callable[[str], Awaitable[str | None]],
+        metrics: RedirectMetrics,
     ) -> None:
         self._deadline = settings.deadline
         self._batch_limit = settings.batch_limit
         self._queue_limit = settings.queue_limit
         self._writers = writers
         self._look_up = look_up
+        self._metrics = metrics
         self._tasks: list[asyncio.Task[None]] = []
         self._unfinished = 0  # clicks that are waiting, held or in a statement
         self._waiting: deque[_Click] = deque()
@@ -76,6 +80,11 @@ class Ledger:
         self._unanswered: deque[_Click] = deque()  # by age, so that one timer serves all deadlines
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Redirects that this worker has accepted and not answered."""
+        return self._unfinished
+
     def record(self, code: str) -> "asyncio.Future[str | None]":
         """Count a click on `code`: a future of its destination, or of None where there is no such link.
 
@@ -83,6 +92,7 @@ class Ledger:
         the click may be counted. Raises QueueFull.
         """
         if self._unfinished >= self._queue_limit:
+            self._metrics.shed()
             raise QueueFull
         loop = asyncio.get_running_loop()
         click = _Click(code, loop.time() + self._deadline, loop.create_future())
@@ -106,9 +116,12 @@ class Ledger:
         """The destination of `code` without a click, None where there is no such link. Raises NotCounted."""
         try:
             async with asyncio.timeout(self._deadline):
-                return await self._look_up(code)
+                destination = await self._look_up(code)
         except (StoreError, TimeoutError) as error:
+            self._metrics.looked_up(None)
             raise DeadlinePassed from error
+        self._metrics.looked_up(destination is not None)
+        return destination
 
     async def _flush(self, writer: Writer) -> None:
         while True:
@@ -127,7 +140,7 @@ class Ledger:
         pause = FIRST_PAUSE
         while clicks := self._still_wanted(clicks):
             try:
-                counted = await writer.count(_batch(clicks), form)
+                counted = await self._send(writer, clicks, form)
             except RowLocked:
                 form = Form.AGAIN_AROUND_LOCKS
             except StoreError as error:
@@ -167,7 +180,7 @@ class Ledger:
                 del self._held[code]
         if not clicks:
             return
-        counted = await writer.count(_batch(clicks), form)
+        counted = await self._send(writer, clicks, form)
         sent = set(clicks)
         for code in {click.code for click in clicks}.difference(counted.busy):
             self._held[code] = [click for click in self._held[code] if click not in sent]
@@ -175,8 +188,19 @@ class Ledger:
                 del self._held[code]
         self._settle([click for click in clicks if click.code not in counted.busy], counted)
 
+    async def _send(self, writer: Writer, clicks: list[_Click], form: Form) -> Counted:
+        began = perf_counter()
+        try:
+            counted = await writer.count(_batch(clicks), form)
+        except StoreError as error:
+            self._metrics.failed(error)
+            raise
+        self._metrics.sent(len(clicks), perf_counter() - began)
+        return counted
+
     def _settle(self, clicks: list[_Click], counted: Counted) -> None:
         """Answer the `clicks` of a committed batch; hold those whose link was locked."""
+        found = missing = 0
         for click in clicks:
             if counted.busy and click.code in counted.busy:
                 self._held.setdefault(click.code, []).append(click)
@@ -184,7 +208,14 @@ class Ledger:
                 continue
             self._unfinished -= 1
             if not click.answer.done():
-                click.answer.set_result(counted.destinations.get(click.code))
+                destination = counted.destinations.get(click.code)
+                if destination is None:
+                    missing += 1
+                else:
+                    found += 1
+                click.answer.set_result(destination)
+        # Still before the answers: those who wait for them run after this.
+        self._metrics.answered(found, missing)
 
     def _still_wanted(self, clicks: Iterable[_Click]) -> list[_Click]:
         """`clicks` without those that were given up; for the ledger, these are finished."""
@@ -196,11 +227,14 @@ class Ledger:
     def _expire(self) -> None:
         """Give up the clicks whose deadline has passed."""
         loop = asyncio.get_running_loop()
+        expired = 0
         unanswered = self._unanswered
         while unanswered and (unanswered[0].answer.done() or unanswered[0].expires <= loop.time()):
             click = unanswered.popleft()
             if not click.answer.done():
                 click.answer.set_exception(DeadlinePassed())
+                expired += 1
+        self._metrics.expired(expired)
         while self._waiting and self._waiting[0].answer.done():
             self._waiting.popleft()
             self._unfinished -= 1

@@ -1,5 +1,6 @@
 """The hot path: `/{code}`, answered before anything else looks at the request."""
 
+from collections.abc import Callable
 from typing import Final
 
 from litestar.enums import ScopeType
@@ -16,10 +17,12 @@ _EMPTY = (b"content-length", b"0")
 class Redirects:
     """An ASGI application that answers `GET` and `HEAD` of `/{code}` and leaves the rest to `otherwise`."""
 
-    def __init__(self, ledger: Ledger, status: int, otherwise: ASGIApp) -> None:
+    def __init__(self, ledger: Ledger, status: int, otherwise: ASGIApp, on_refused: Callable[[], None]) -> None:
+        """`on_refused` is called where the method is another."""
         self._ledger = ledger
         self._status = status
         self._otherwise = otherwise
+        self._on_refused = on_refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != _HTTP or (code := codes.in_path(scope["path"])) is None:
@@ -31,6 +34,7 @@ class Redirects:
             elif scope["method"] == "HEAD":
                 destination = await self._ledger.look_up(code)
             else:
+                self._on_refused()
                 await _refuse(scope, send, 405, "Method Not Allowed", (b"allow", b"GET, HEAD"))
                 return
         except NotCounted:

@@ -4,22 +4,24 @@ import gc
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from http.client import HTTPConnection, HTTPException
-from typing import Any
+from pathlib import Path
 
 from granian.constants import Interfaces, Loops
 from granian.log import LogLevels
 from granian.server import Server
 from litestar.types import ASGIApp
 
-from service.app import create_app
-from service.settings import Settings
+from service import logs
+from service.settings import Settings, share
 
 _BACKLOG = 4096
 _CONNECTIONS = 16384
@@ -53,18 +55,24 @@ def serve(settings: Settings, dsn: str, on_listening: Callable[[], None]) -> Non
         backlog=_BACKLOG,
         backpressure=_CONNECTIONS,
         log_level=LogLevels.warning,
-        log_dictconfig=_logging(),
+        log_dictconfig=logs.configuration(settings.log_level),
         respawn_failed_workers=True,
         workers_kill_timeout=round(settings.deadline) + _GRACE,
     )
     threading.Thread(target=_announce, args=(settings, on_listening), daemon=True).start()
-    server.serve(target_loader=partial(_worker, settings, dsn), wrap_loader=False)
+    with tempfile.TemporaryDirectory(prefix="hopcount-metrics-") as shared:
+        share("PROMETHEUS_MULTIPROC_DIR", shared)
+        # Not sooner: when prometheus_client is imported, it looks whether its directory is set.
+        from service.app import create_app
+
+        create = partial(create_app, settings, dsn)
+        server.serve(target_loader=partial(_worker, create, Path(shared)), wrap_loader=False)
 
 
-def _worker(settings: Settings, dsn: str) -> ASGIApp:
+def _worker(create_app: Callable[[Path], ASGIApp], shared_metrics: Path) -> ASGIApp:
     """In a new worker process: its application."""
-    threading.Thread(target=_follow_parent, daemon=True).start()
-    app = create_app(settings, dsn)
+    threading.Thread(target=_follow_parent, args=(shared_metrics,), daemon=True).start()
+    app = create_app(shared_metrics)
     settle()
     return app
 
@@ -78,11 +86,12 @@ def settle() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-def _follow_parent() -> None:
-    """Stop this worker when its parent has died: after a kill -9 nobody else would."""
+def _follow_parent(shared_metrics: Path) -> None:
+    """Stop this worker when its parent has died: after a kill -9 nobody else would, or would tidy up."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        shutil.rmtree(shared_metrics, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -128,14 +137,3 @@ def _announce(settings: Settings, on_listening: Callable[[], None]) -> None:
             time.sleep(_POLL_SECONDS)
         finally:
             connection.close()
-
-
-def _logging() -> dict[str, Any]:
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"plain": {"format": "%(levelname)s %(name)s: %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-        "root": {"handlers": ["stderr"], "level": "WARNING"},
-        "loggers": {},
-    }

@@ -2,13 +2,17 @@
 
 import os
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
 _PREFIX = "HOPCOUNT_"
 
+_RATE = "^([1-9][0-9]{0,3}|10000)/(second|minute|hour|day)$"
+
+Unit = Literal["second", "minute", "hour", "day"]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=300)]
 
 
@@ -33,6 +37,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What short URLs start with; none means the address that is listened on."""
     redirect_status: Literal[301, 302, 307, 308] = 302
 
+    rate_limit: Annotated[str, msgspec.Meta(pattern=_RATE)] | None = None
+    """API calls with one key, like `600/minute` (second, minute, hour or day; at most 10,000 in it), for each
+    worker process. None means no limit. Redirects are never limited."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks, with commas between them, whose X-Forwarded-For and -Proto are believed."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """From `info` on, each API call is logged."""
+
     deadline: Seconds = 2.0
     """From the arrival of a redirect to its answer: at the latest then, 503."""
     lock_timeout: Seconds = 0.25
@@ -52,6 +64,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.address if self.base_url is None else self.base_url.rstrip("/")
 
     @property
+    def requests_per(self) -> tuple[int, Unit] | None:
+        """The rate limit: how many, in what."""
+        if self.rate_limit is None:
+            return None
+        requests, _, unit = self.rate_limit.partition("/")
+        return int(requests), cast("Unit", unit)
+
+    @property
     def address(self) -> str:
         """What is listened on, as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -69,6 +89,8 @@ def read(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
         if name.startswith(_PREFIX) and value != ""
     }
     values.update((name, value) for name, value in given.items() if value is not None)
+    if "trusted_proxies" in values:
+        values["trusted_proxies"] = [proxy.strip() for proxy in values["trusted_proxies"].split(",")]
     unknown = sorted(set(values) - set(Settings.__struct_fields__))
     if unknown:
         raise InvalidSettings(f"{_PREFIX}{unknown[0].upper()} is not a setting")
@@ -80,6 +102,11 @@ def read(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
         raise InvalidSettings(f"{name}: {reason[:1].lower()}{reason[1:]}") from None
     if settings.lock_timeout >= settings.deadline:
         raise InvalidSettings(f"{_PREFIX}LOCK_TIMEOUT must be well below {_PREFIX}DEADLINE")
+    for proxy in settings.trusted_proxies:
+        try:
+            ip_network(proxy)
+        except ValueError as error:
+            raise InvalidSettings(f"{_PREFIX}TRUSTED_PROXIES: {error}") from None
     return settings
 
 
@@ -87,6 +114,11 @@ def _decode(kind: type, value: Any) -> Any:
     if kind is Path:
         return Path(value)
     raise NotImplementedError(kind)
+
+
+def share(name: str, value: str) -> None:
+    """Set a variable of this process and of those that it starts, for a library that cannot be told otherwise."""
+    os.environ[name] = value
 
 
 def environment(*names: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pytest
 from uuid_utils import UUID
 
 from service.ledger import DeadlinePassed, Ledger, QueueFull
+from service.metrics import Metrics
 from service.settings import Settings
 from service.store.clicks import Batch, Counted, Form
 from service.store.errors import InDoubt, RolledBack, RowLocked, StoreError, Unavailable
@@ -78,7 +79,7 @@ async def start() -> AsyncIterator[Start]:
         async def started(**given: Any) -> Scene:
             settings = Settings(**({"flushers": 1, "deadline": 30.0} | given))
             writers = [ScriptedWriter() for _ in range(settings.flushers + 1)]
-            ledger = Ledger(settings, writers, look_up)
+            ledger = Ledger(settings, writers, look_up, Metrics(302).redirects)
             await stack.enter_async_context(ledger)
             await settled()
             return Scene(ledger, writers)
@@ -335,7 +336,7 @@ async def test_the_end_waits_for_what_was_accepted() -> None:
     async def never(_code: str) -> str | None:
         raise AssertionError
 
-    ledger = Ledger(Settings(flushers=1), writers, never)
+    ledger = Ledger(Settings(flushers=1), writers, never, Metrics(302).redirects)
     async with ledger:
         answer = ledger.record("a")
         statement = await writers[0].next()

@@ -31,6 +31,12 @@ def test_what_is_given_goes_before_the_environment() -> None:
         ({"HOPCOUNT_REDIRECT_STATUS": "303"}, "HOPCOUNT_REDIRECT_STATUS"),
         ({"HOPCOUNT_LOCK_TIMEOUT": "2"}, "HOPCOUNT_LOCK_TIMEOUT must be well below HOPCOUNT_DEADLINE"),
         ({"HOPCOUNT_BASE_URL": "nonsense"}, "HOPCOUNT_BASE_URL"),
+        ({"HOPCOUNT_RATE_LIMIT": "600"}, "HOPCOUNT_RATE_LIMIT"),
+        ({"HOPCOUNT_RATE_LIMIT": "0/minute"}, "HOPCOUNT_RATE_LIMIT"),
+        ({"HOPCOUNT_RATE_LIMIT": "10001/day"}, "HOPCOUNT_RATE_LIMIT"),
+        ({"HOPCOUNT_TRUSTED_PROXIES": "10.0.0.0/8, proxy"}, "HOPCOUNT_TRUSTED_PROXIES: 'proxy'"),
+        ({"HOPCOUNT_TRUSTED_PROXIES": "10.0.0.1/8"}, "HOPCOUNT_TRUSTED_PROXIES: 10.0.0.1/8 has host bits set"),
+        ({"HOPCOUNT_LOG_LEVEL": "loud"}, "HOPCOUNT_LOG_LEVEL"),
     ],
 )
 def test_a_bad_setting_is_named(environ: dict[str, str], named: str) -> None:
@@ -41,3 +47,10 @@ def test_a_bad_setting_is_named(environ: dict[str, str], named: str) -> None:
 def test_the_public_url_is_the_base_url_or_the_address() -> None:
     assert Settings(base_url="https://hop.example/").public_url == "https://hop.example"
     assert Settings(host="::1", port=80).public_url == "http://[::1]:80"
+
+
+def test_lists_and_rates_are_taken_apart() -> None:
+    read = settings.read({"HOPCOUNT_TRUSTED_PROXIES": "10.0.0.0/8, ::1", "HOPCOUNT_RATE_LIMIT": "10000/day"})
+    assert read.trusted_proxies == ("10.0.0.0/8", "::1")
+    assert read.requests_per == (10_000, "day")
+    assert Settings().requests_per is None

@@ -1,13 +1,14 @@
 """Errors as problem details (RFC 9457)."""
 
 import logging
+import traceback
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, TooManyRequestsException
 
 from service.api.cursors import InvalidCursor
 from service.codes import InvalidCode
@@ -46,6 +47,7 @@ def handlers() -> dict[int | type[Exception], Handler]:
         TooMuch: _too_much,
         Unavailable: _unavailable,
         SchemaMismatch: _unavailable,
+        TooManyRequestsException: _too_many_requests,
         HTTPException: _http_exception,
         Exception: _unexpected,
     }
@@ -68,8 +70,8 @@ def _too_much(_request: Request[Any, Any, Any], _error: TooMuch) -> Response[Any
     return response(400, "More matches than can be read in time: narrow it down.")
 
 
-def _unavailable(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    logging.getLogger(__name__).warning("%s %s: %s", request.method, request.url.path, error)
+def _unavailable(_request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    logging.getLogger(__name__).warning("%s", error)
     return response(503, "The database cannot be asked now.", {"Retry-After": "1"})
 
 
@@ -82,6 +84,14 @@ def _http_exception(_request: Request[Any, Any, Any], error: HTTPException) -> R
     return response(error.status_code, detail, error.headers)
 
 
-def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    logging.getLogger(__name__).error("%s %s", request.method, request.url.path, exc_info=error)
+def _too_many_requests(_request: Request[Any, Any, Any], error: TooManyRequestsException) -> Response[Any]:
+    headers = dict(error.headers or {})
+    wait = headers.get("RateLimit-Reset", "1")
+    return response(429, f"Too many requests with this key: come again in {wait} s.", headers | {"Retry-After": wait})
+
+
+def _unexpected(_request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    # Without its message, which may quote what the request held.
+    where = "".join(traceback.format_tb(error.__traceback__))
+    logging.getLogger(__name__).error("%s", type(error).__qualname__, extra={"traceback": where})
     return response(500, "Something went wrong, which has been logged.")

@@ -24,7 +24,7 @@ FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 def translated(error: Exception) -> StoreError:
     """What `error`, raised by asyncpg for a statement that was sent, means for its outcome."""
-    reason = str(error) or type(error).__name__
+    reason = _reason(error)
     if not isinstance(error, asyncpg.PostgresError) or isinstance(error, _LOST):
         return InDoubt(reason)
     if isinstance(error, asyncpg.LockNotAvailableError):
@@ -32,6 +32,16 @@ def translated(error: Exception) -> StoreError:
     if isinstance(error, _ROLLED_BACK):
         return RolledBack(reason)
     return Unavailable(reason)
+
+
+def _reason(error: Exception) -> str:
+    """What `error` says, without the values that it may quote: they could be destinations, and this is logged."""
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.args[0])  # without its DETAIL
+    if isinstance(error, ValueError) and not isinstance(error, asyncpg.ClientConfigurationError):
+        # An argument that asyncpg could not send.
+        return type(error).__name__
+    return str(error) or type(error).__name__
 
 
 @contextmanager
@@ -98,6 +108,16 @@ class Database:
         """As a worker of the service uses it: bounded by the deadline throughout."""
         return cls(dsn, settings.pool_size, settings.deadline, statement_timeout=settings.deadline)
 
+    @property
+    def size(self) -> int:
+        """Connections that are open."""
+        return 0 if self._pool is None else self._pool.get_size()
+
+    @property
+    def in_use(self) -> int:
+        """Connections that somebody has now."""
+        return 0 if self._pool is None else self._pool.get_size() - self._pool.get_idle_size()
+
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection of the pool."""
@@ -106,7 +126,7 @@ class Database:
             async with self._pool.acquire(timeout=self._timeout) as connection:
                 yield connection  # type: ignore[misc]  # the pool's proxy has all of its methods
         except FAILURES as error:
-            raise Unavailable(str(error) or type(error).__name__) from error
+            raise Unavailable(_reason(error)) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

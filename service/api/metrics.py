@@ -1,0 +1,16 @@
+"""`/metrics`: what Prometheus scrapes."""
+
+from litestar import get
+
+from service.metrics import MEDIA_TYPE, Metrics
+
+
+@get(
+    "/metrics",
+    media_type=MEDIA_TYPE,
+    tags=["operations"],
+    operation_id="metrics",
+    summary="Metrics over all workers, for Prometheus",
+)
+async def show_metrics(metrics: Metrics) -> bytes:
+    return await metrics.exposition()
