@@ -20,7 +20,7 @@ def checked(url: str, own_host: str) -> str:
     # Looked for first: the parser would strip them, and what was sent would not be what is stored.
     if url != url.strip():
         raise InvalidDestination("The URL has white space around it.")
-    if any(unicodedata.category(character) == "Cc" for character in url):
+    if has_control_character(url):
         raise InvalidDestination("The URL contains a control character.")
     try:
         length = len(url.encode())
@@ -41,6 +41,11 @@ def checked(url: str, own_host: str) -> str:
     if len(parsed.href) > LONGEST:
         raise InvalidDestination(f"The URL, once parsed, is longer than {LONGEST:,} bytes.")
     return parsed.href
+
+
+def has_control_character(text: str) -> bool:
+    """Whether `text` contains what no destination does, and what PostgreSQL takes only in part."""
+    return any(unicodedata.category(character) == "Cc" for character in text)
 
 
 def host_of(base_url: str) -> str:

@@ -4,6 +4,8 @@ import asyncio
 import json
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -140,10 +142,80 @@ def test_the_list_is_walked_newest_first(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=201", "limit=x", "cursor=", "cursor=x", "cursor=%00", "cursor=" + "A" * 23]
-)
+    "query",
+    [
+        "limit=0", "limit=-1", "limit=201", "limit=x", "limit=", "limit=1.5", "cursor=", "cursor=x", "cursor=%00",
+        "cursor=" + "A" * 23, "cursor=%ff", "cursor=" + "A" * 50_000,
+    ],
+)  # fmt: skip
 def test_a_bad_page_is_a_400(client: httpx.Client, query: str) -> None:
+    client.put(f"{LINKS}/mine", json={"original_url": "https://example.org/"})
     assert_problem(client.get(f"{LINKS}?{query}"), 400)
+    assert_problem(client.get(f"{LINKS}/mine/clicks?{query}"), 400)
+
+
+@pytest.mark.parametrize("search", ["%00", "https://%00", "%0a", "%7f", "a" * 8193])
+def test_a_search_for_what_cannot_be_is_a_400(client: httpx.Client, search: str) -> None:
+    assert_problem(client.get(f"{LINKS}?search={search}"), 400, "search")
+
+
+@pytest.mark.parametrize("search", ["%ff", "%ed%a0%80", "%f4%8f%bf%bf", "%25", "_", "%5c", "x" * 8192])
+def test_any_other_search_is_answered(client: httpx.Client, search: str) -> None:
+    client.put(f"{LINKS}/mine", json={"original_url": "https://example.org/"})
+    assert client.get(f"{LINKS}?search={search}").json() == {"items": [], "next_cursor": None}
+    assert len(client.get(f"{LINKS}?search=").json()["items"]) == 1
+
+
+@pytest.mark.parametrize("path", ["clicks", "clicks/series"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "from=", "from=yesterday", "from=1700000000", "from=2026-01-31", "from=2026-01-31T00:00:00",
+        "from=2026-13-01T00:00:00Z", "to=2026-01-31T00:00:00%00Z", "to=1970-01-01T00:00:00Z",
+        "from=2026-01-02T00:00:00Z&to=2026-01-02T00:00:00Z", "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z",
+        "from=0001-01-01T00:00:00%2B01:00",
+    ],
+)  # fmt: skip
+def test_a_bad_range_is_a_400(client: httpx.Client, path: str, query: str) -> None:
+    client.put(f"{LINKS}/mine", json={"original_url": "https://example.org/"})
+    assert_problem(client.get(f"{LINKS}/mine/{path}?{query}"), 400)
+
+
+def test_a_series_of_too_many_points_is_refused_with_a_range_that_would_do(client: httpx.Client) -> None:
+    client.put(f"{LINKS}/mine", json={"original_url": "https://example.org/"})
+    series = f"{LINKS}/mine/clicks/series?interval=minute"
+    refused = client.get(f"{series}&from=0001-01-01T00:00:00Z&to=9999-12-31T23:59:59Z")
+    assert_problem(refused, 400, "10,000 at most")
+    offered = refused.json()["detail"].partition("from=")[2].partition(" ")[0]
+    answer = client.get(f"{series}&from={offered}&to=9999-12-31T23:59:59Z")
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["points"]) <= 10_000
+    assert_problem(client.get(f"{LINKS}/mine/clicks/series?interval=second"), 400, "interval")
+
+
+def test_clicks_and_series_tell_when_a_link_was_followed(client: httpx.Client) -> None:
+    client.put(f"{LINKS}/mine", json={"original_url": "https://example.org/"})
+    before = datetime.now(UTC)
+    for _ in range(5):
+        client.get("/mine")
+    after = datetime.now(UTC) + timedelta(milliseconds=1)
+    page = client.get(f"{LINKS}/mine/clicks?limit=3").json()
+    rest = client.get(f"{LINKS}/mine/clicks?limit=3&cursor={page['next_cursor']}").json()
+    clicks = page["items"] + rest["items"]
+    assert (len(page["items"]), len(rest["items"]), rest["next_cursor"]) == (3, 2, None)
+    assert [click["id"] for click in clicks] == sorted((click["id"] for click in clicks), reverse=True)
+    for click in clicks:
+        assert before - timedelta(milliseconds=1) <= datetime.fromisoformat(click["clicked_at"]) <= after
+    # To the instant of the third: the older ones, and it is not among them.
+    until = {"to": clicks[2]["clicked_at"]}
+    limit = datetime.fromisoformat(until["to"])
+    older = [click for click in clicks if datetime.fromisoformat(click["clicked_at"]) < limit]
+    assert client.get(f"{LINKS}/mine/clicks", params=until).json()["items"] == older
+    series = client.get(f"{LINKS}/mine/clicks/series", params=until | {"interval": "minute"}).json()
+    assert sum(point["clicks"] for point in series["points"]) == len(older)
+    starts = [datetime.fromisoformat(point["start"]) for point in series["points"]]
+    assert {later - earlier for earlier, later in pairwise(starts)} == {timedelta(minutes=1)}
+    assert all(start.second == 0 for start in starts)
 
 
 def test_cursors_have_one_spelling() -> None:
@@ -164,16 +236,26 @@ def test_a_bad_destination_is_refused_everywhere_and_nothing_is_stored(
     detail = reason if "\ud800" not in url else ""
     assert_problem(client.post(LINKS, content=body), 400, detail)
     assert_problem(client.put(f"{LINKS}/mine", content=body), 400, detail)
+    batch = client.post(f"{LINKS}/batch", content=b'{"items": [' + body + b"]}")
+    if "\ud800" in url:
+        assert_problem(batch, 400)
+    else:
+        (item,) = batch.json()["items"]
+        assert (item["outcome"], item["short_code"]) == ("invalid", None)
+        assert reason in item["detail"]
     assert stored(dsns) == []
     client.put(f"{LINKS}/mine", json={"original_url": "https://example.org/"})
     assert_problem(client.patch(f"{LINKS}/mine", content=body), 400, detail)
     assert stored(dsns) == [("mine", "https://example.org/")]
 
 
-@pytest.mark.parametrize("code", ["api", "API", "health", "metrics", "", "a b", "a/b", "ä", "a" * 33, "a\n"])
+@pytest.mark.parametrize("code", ["api", "API", "health", "batch", "", "a b", "a/b", "ä", "a" * 33, "a\n", "a\0"])
 def test_a_bad_code_is_refused(client: httpx.Client, dsns: CloneDsns, code: str) -> None:
     body = {"original_url": "https://example.org/", "short_code": code}
     assert_problem(client.post(LINKS, json=body), 400, "short code")
+    (item,) = client.post(f"{LINKS}/batch", json={"items": [body]}).json()["items"]
+    assert item["outcome"] == "invalid"
+    assert "short code" in item["detail"]
     assert stored(dsns) == []
 
 
@@ -181,6 +263,56 @@ def test_a_bad_code_is_refused(client: httpx.Client, dsns: CloneDsns, code: str)
 def test_a_bad_code_is_refused_by_put(client: httpx.Client, dsns: CloneDsns, code: str) -> None:
     assert_problem(client.put(f"{LINKS}/{code}", json={"original_url": "https://example.org/"}), 400)
     assert stored(dsns) == []
+
+
+@pytest.mark.parametrize("code", ["missing", "api", "a%00", "a%20b", "%C3%A4", "%ff", "%ed%a0%80", "a" * 33])
+def test_a_code_without_a_link_is_a_404_whatever_it_is(client: httpx.Client, code: str) -> None:
+    body = {"original_url": "https://example.org/"}
+    calls = (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/clicks"), ("GET", "/clicks/series"))
+    for method, path in calls:
+        assert_problem(client.request(method, f"{LINKS}/{code}{path}", json=body), 404)
+
+
+def test_a_batch_makes_the_good_ones_and_answers_each(client: httpx.Client, dsns: CloneDsns) -> None:
+    client.put(f"{LINKS}/mine", json={"original_url": "https://example.org/mine"})
+    wanted = [
+        {"original_url": "https://example.org/1"},
+        {"original_url": "ftp://example.org/2"},
+        {"original_url": "https://example.org/3", "short_code": "three"},
+        {"original_url": "https://example.org/3", "short_code": "three"},
+        {"original_url": "https://example.org/4", "short_code": "three"},
+        {"original_url": "https://example.org/mine", "short_code": "mine"},
+        {"original_url": "https://example.org/5", "short_code": "mine"},
+        {"original_url": "https://example.org/6", "short_code": "api"},
+    ]
+    answer = client.post(f"{LINKS}/batch", json={"items": wanted})
+    assert answer.status_code == 200
+    items = answer.json()["items"]
+    assert [item["outcome"] for item in items] == [
+        "created", "invalid", "created", "unchanged", "taken", "unchanged", "taken", "invalid",
+    ]  # fmt: skip
+    assert [item["original_url"] for item in items] == [link["original_url"] for link in wanted]
+    assert items[0]["short_url"] == f"{BASE}/{items[0]['short_code']}"
+    assert all((item["detail"] is None) == (item["outcome"] in ("created", "unchanged")) for item in items)
+    assert dict(stored(dsns)) == {
+        items[0]["short_code"]: "https://example.org/1",
+        "three": "https://example.org/3",
+        "mine": "https://example.org/mine",
+    }
+    again = client.post(f"{LINKS}/batch", json={"items": wanted[2:3]}).json()["items"]
+    assert [item["outcome"] for item in again] == ["unchanged"], "a batch with codes is safe to repeat"
+
+
+def test_a_batch_has_1_to_1000_links_in_10_mib(client: httpx.Client, dsns: CloneDsns) -> None:
+    link = {"original_url": "https://example.org/" + "a" * 8000}
+    assert_problem(client.post(f"{LINKS}/batch", json={"items": []}), 400)
+    assert_problem(client.post(f"{LINKS}/batch", json={"items": [link] * 1001}), 400)
+    longer = {"original_url": "https://example.org/" + "a" * 11_000}
+    assert_problem(client.post(f"{LINKS}/batch", json={"items": [longer] * 1000}), 413)
+    assert stored(dsns) == []
+    answer = client.post(f"{LINKS}/batch", json={"items": [link] * 1000})
+    assert {item["outcome"] for item in answer.json()["items"]} == {"created"}
+    assert len(stored(dsns)) == 1000
 
 
 def test_a_taken_code_is_a_409(client: httpx.Client, dsns: CloneDsns) -> None:
@@ -209,10 +341,10 @@ def test_a_taken_code_is_a_409(client: httpx.Client, dsns: CloneDsns) -> None:
     ],
 )
 def test_a_body_that_is_not_a_link_is_a_400(client: httpx.Client, dsns: CloneDsns, body: bytes) -> None:
-    for method, path in (("POST", LINKS), ("PUT", f"{LINKS}/mine"), ("PATCH", f"{LINKS}/mine")):
-        answer = client.request(method, path, content=body)
-        assert_problem(answer, 400)
-        assert "Traceback" not in answer.text
+    calls = (("POST", LINKS), ("PUT", f"{LINKS}/mine"), ("PATCH", f"{LINKS}/mine"), ("POST", f"{LINKS}/batch"))
+    for method, path in calls:
+        assert_problem(client.request(method, path, content=body), 400)
+    assert_problem(client.post(f"{LINKS}/batch", content=b'{"items": [' + body + b"]}"), 400)
     assert stored(dsns) == []
 
 

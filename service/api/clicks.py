@@ -88,14 +88,18 @@ def _check_order(start: datetime, end: datetime | None) -> None:
 
 def _starts(start: datetime, end: datetime, length: timedelta) -> list[datetime]:
     """Where the intervals begin that lie in `start` to `end`, wholly or in part."""
-    first = start - (start - _EARLIEST) % length
+    first = _rounded_down(start, length)
     points = -((first - end) // length)
     if points > MOST_POINTS:
-        least = end - MOST_POINTS * length
+        least = _rounded_down(end, length) - (MOST_POINTS - 1) * length
         raise ValidationException(
             f"These are {points:,} points, and {MOST_POINTS:,} at most are answered: from={_written(least)} would do."
         )
     return [first + number * length for number in range(points)]
+
+
+def _rounded_down(instant: datetime, length: timedelta) -> datetime:
+    return instant - (instant - _EARLIEST) % length
 
 
 async def _advice(click_log: ClickLog, code: str, start: datetime, end: datetime) -> str:

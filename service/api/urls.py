@@ -69,7 +69,7 @@ class UrlsController(Controller):
         cursor: str | None = None,
         search: Annotated[str, Parameter(max_length=destinations.LONGEST)] = "",
     ) -> Page:
-        if not search.isprintable():
+        if destinations.has_control_character(search):
             raise ValidationException("search: a control character is in no destination.")
         before = NEWEST if cursor is None else cursors.read(cursor)
         found = await urls.page(limit + 1, before, search)
