@@ -67,7 +67,7 @@ def create_app(settings: Settings, dsn: str, shared_metrics: Path | None = None)
         [api, HealthController, DocsController, show_metrics],
         lifespan=[lifespan],
         dependencies={
-            "click_log": _given(ClickLog(database)),
+            "click_log": _given(ClickLog(database, settings.deadline)),
             "database": _given(database),
             "metrics": _given(metrics),
             "purger": _given(purger),

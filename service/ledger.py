@@ -234,7 +234,8 @@ class Ledger:
             if not click.answer.done():
                 click.answer.set_exception(DeadlinePassed())
                 expired += 1
-        self._metrics.expired(expired)
+        if expired:
+            self._metrics.expired(expired)
         while self._waiting and self._waiting[0].answer.done():
             self._waiting.popleft()
             self._unfinished -= 1

@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from service.settings import Settings
 from service.store import click_log as store
 from service.store import partitions
 from service.store.click_log import ClickLog
@@ -27,7 +28,7 @@ OLDEST = UUID(int=0)
 @pytest.fixture
 async def log(database: Database) -> ClickLog:
     await Urls(database).create_all([New(code, "https://example.org/") for code in ("a", "b", "idle")])
-    return ClickLog(database)
+    return ClickLog(database, Settings().deadline)
 
 
 async def click(connection: Connection, code: str, *instants: datetime) -> list[UUID]:
@@ -123,12 +124,12 @@ async def test_too_many_clicks_are_refused_with_what_can_be_counted(
 ) -> None:
     ids = await seconds_apart(connection, "a", 10)
     end = START + timedelta(hours=1)
-    monkeypatch.setattr(store, "CERTAIN", 4)
+    monkeypatch.setattr(log, "sure", 4)
     assert await log.countable_from("a", START, end) == instant_of(ids[-5]) + timedelta(milliseconds=1)
     assert await log.series("a", [instant_of(ids[-5]) + timedelta(milliseconds=1), end]) == [4]
     assert await log.countable_from("a", START + timedelta(seconds=6), end) is None
     async with Database(dsns.service, 1, 10.0, statement_timeout=0.001) as hurried:
         await connection.execute("BEGIN; LOCK TABLE hopcount.clicks IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(TooMuch):
-            await ClickLog(hurried).series("a", [START, end])
+            await ClickLog(hurried, 0.001).series("a", [START, end])
         await connection.execute("ROLLBACK")

@@ -11,7 +11,7 @@ from litestar.params import Parameter
 from service import codes
 from service.api import cursors
 from service.api.models import MOST_POINTS, ClickPage, Interval, Point, Series
-from service.store.click_log import CERTAIN, ClickLog
+from service.store.click_log import ClickLog
 from service.store.errors import TooMuch
 from service.store.ids import first_id
 from service.store.urls import NEWEST
@@ -111,7 +111,7 @@ async def _advice(click_log: ClickLog, code: str, start: datetime, end: datetime
         least = None
     if least is None:
         return f"{problem}: ask for a shorter range."
-    return f"{problem}: from={_written(least)}&to={_written(end)}, the last {CERTAIN:,}, would do."
+    return f"{problem}: from={_written(least)}&to={_written(end)}, the last {click_log.sure:,}, would do."
 
 
 def _written(instant: datetime) -> str:
