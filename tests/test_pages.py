@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
 from typing import Any
@@ -15,29 +14,14 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 
 from service import client
 from service.client import AsyncClient, Client, Link, NewLink, Problem
-from tests.support.postgres import CloneDsns, TestCluster, execute
-from tests.support.server import Server, serving
-from tests.test_api import make_key
+from tests.support.postgres import CloneDsns, execute
+from tests.support.server import Server
+from tests.test_client import dsns, key, server
+
+__all__ = ["dsns", "key", "server"]  # fixtures
 
 STABLE = 600
 WALKS = 4
-
-
-@pytest.fixture(scope="module")
-def dsns(postgres: TestCluster) -> Iterator[CloneDsns]:
-    with postgres.clone() as clone:
-        yield clone
-
-
-@pytest.fixture(scope="module")
-def server(dsns: CloneDsns) -> Iterator[Server]:
-    with serving(database_url=dsns.service, workers=2) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def key(dsns: CloneDsns) -> str:
-    return make_key(dsns, "pages", "write")
 
 
 class Churn:
