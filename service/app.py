@@ -14,6 +14,7 @@ from litestar.openapi.spec import License, Server
 from litestar.types import ASGIApp, Middleware
 
 from service.api import contract, problems
+from service.api.bodies import JsonRequest
 from service.api.calls import Calls
 from service.api.clicks import ClicksController
 from service.api.contract import Contract
@@ -85,6 +86,7 @@ def create_app(settings: Settings, dsn: str, shared_metrics: Path | None = None)
             path="/api",
             render_plugins=[Contract(settings.redirect_status)],
         ),
+        request_class=JsonRequest,
         request_max_body_size=LONGEST_BODY,
     )
     otherwise = wrap_asgi_with_proxy_headers(Calls(litestar, metrics.api), list(settings.trusted_proxies))

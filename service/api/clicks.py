@@ -58,7 +58,8 @@ class ClicksController(Controller):
     ) -> Series:
         """In UTC. Without `from`: the hour, the day or the 30 days before `to`, which is by default now."""
         end = _instant("to", until) or datetime.now(UTC)
-        start = _instant("from", since) or max(_EARLIEST, end - _SPANS[interval])
+        # Nothing is earlier than the first click that an id can hold; the year 1 has no 30 days before it.
+        start = _instant("from", since) or max(_EARLIEST, max(_EARLIEST, end) - _SPANS[interval])
         _check_order(start, end)
         starts = _starts(start, end, _LENGTHS[interval])
         bounds = [start, *starts[1:], end]
@@ -91,7 +92,7 @@ def _starts(start: datetime, end: datetime, length: timedelta) -> list[datetime]
     first = _rounded_down(start, length)
     points = -((first - end) // length)
     if points > MOST_POINTS:
-        least = _rounded_down(end, length) - (MOST_POINTS - 1) * length
+        least = _rounded_down(end - datetime.resolution, length) - (MOST_POINTS - 1) * length
         raise ValidationException(
             f"These are {points:,} points, and {MOST_POINTS:,} at most are answered: from={_written(least)} would do."
         )

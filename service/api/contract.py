@@ -9,7 +9,8 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from litestar import MediaType, Request
+from litestar import MediaType, Request, Response, Router
+from litestar.exceptions import NotFoundException
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from service.api.models import MOST_POINTS
@@ -139,6 +140,16 @@ class Contract(JsonRenderPlugin):
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: Json) -> bytes:
         return self.render_json(request, completed(openapi_schema, self._redirect_status))
+
+    def receive_router(self, router: Router) -> None:
+        router.after_request = _no_page
+
+
+async def _no_page(answer: Response[Any]) -> Response[Any]:
+    """For what is not there below its path, Litestar has a page of its own. Raises NotFoundException."""
+    if answer.status_code == HTTPStatus.NOT_FOUND:
+        raise NotFoundException
+    return answer
 
 
 def completed(found: Json, redirect_status: int) -> Json:
