@@ -84,6 +84,7 @@ def create_app(settings: Settings, dsn: str, shared_metrics: Path | None = None)
             license=License(name="MIT", identifier="MIT"),
             servers=[Server(url=settings.public_url)],
             path="/api",
+            use_handler_docstrings=True,
             render_plugins=[Contract(settings.redirect_status)],
         ),
         request_class=JsonRequest,

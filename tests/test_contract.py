@@ -2,16 +2,20 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
+from service.api import models
 from tests.support.postgres import CloneDsns
 from tests.support.server import Server
-from tests.test_api import client, dsns, make_key, server, token
+from tests.test_api import BASE, client, dsns, make_key, server, token
 
 __all__ = ["client", "dsns", "server", "token"]  # fixtures
 
@@ -42,6 +46,67 @@ def test_the_service_keeps_its_contract(server: Server, dsns: CloneDsns, scope: 
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Tested: 14" in done.stdout
+
+
+def within(value: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a document."""
+    if isinstance(value, dict):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from within(part)
+
+
+def test_it_says_what_it_is_of(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    assert document["info"]["version"] == version("hopcount")
+    assert document["info"]["license"]["identifier"] == "MIT"
+    assert document["servers"] == [{"url": BASE}]
+    used = {tag for part in within(document["paths"]) for tag in part.get("tags", [])}
+    assert used == {tag["name"] for tag in document["tags"] if tag["description"]}
+
+
+def test_everything_is_described(document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            assert operation["summary"], (path, method)
+            assert operation["description"], (path, method)
+            for parameter in operation.get("parameters", []):
+                assert parameter["description"], (path, method, parameter["name"])
+    for name, schema in document["components"]["schemas"].items():
+        assert schema["description"], name
+
+
+def test_what_is_declared_is_used_and_what_is_used_is_declared(document: dict[str, Any]) -> None:
+    declared = {
+        f"#/components/{kind}/{name}"
+        for kind, parts in document["components"].items()
+        if kind != "securitySchemes"
+        for name in parts
+    }
+    assert {part["$ref"] for part in within(document) if "$ref" in part} == declared
+
+
+def test_it_tells_the_headers_and_the_errors_that_any_call_may_meet(document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            answers = operation["responses"]
+            if "201" in answers:
+                assert "Location" in answers["201"]["headers"]
+            if path.startswith("/api/"):
+                assert answers.keys() >= {"401", "429", "500", "503"}, (path, method)
+                assert ("403" in answers) == (method != "get"), (path, method)
+                assert ({"400", "413"} <= answers.keys()) == ("requestBody" in operation), (path, method)
+    errors = document["components"]["responses"]
+    with_header = {"401": "WWW-Authenticate", "403": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}
+    for status, answer in errors.items():
+        assert answer["headers"].keys() == {"X-Request-ID", with_header.get(status, "X-Request-ID")}
+
+
+def test_examples_are_what_they_show(document: dict[str, Any]) -> None:
+    for name, schema in document["components"]["schemas"].items():
+        for example in schema.get("examples", []):
+            assert msgspec.convert(example, getattr(models, name))
+            assert schema["properties"].keys() >= example.keys()
 
 
 def test_it_says_which_calls_need_a_key(document: dict[str, Any]) -> None:
@@ -92,10 +157,12 @@ def test_the_docs_page_loads_from_this_service_only(server: Server) -> None:
         assert page.headers["content-type"].startswith("text/html")
         policy = page.headers["content-security-policy"]
         assert "default-src 'none'" in policy
+        assert "script-src 'self';" in policy
         assert "http" not in policy
         links = Links()
         links.feed(page.text)
         assert len(links.found) == 4
+        assert page.text.count("<script") == page.text.count("<script src=")
         for address in links.found:
             if address != "data:,":
                 assert visitor.get(f"/api/{address}").status_code == 200, address

@@ -30,6 +30,7 @@ async def test_the_deployed_schema_is_the_one_that_is_needed(database: Database)
     [
         ("DROP TABLE hopcount.api_keys", "hopcount.api_keys is missing"),
         ("ALTER TABLE hopcount.urls DROP COLUMN updated_at", "hopcount.urls.updated_at is missing"),
+        ("DROP INDEX hopcount.urls_search_idx", "the index hopcount.urls_search_idx is missing"),
         ("REVOKE INSERT ON hopcount.clicks FROM hopcount_service", "may not INSERT hopcount.clicks"),
         ("REVOKE USAGE ON SCHEMA hopcount FROM hopcount_service", "permission denied for schema hopcount"),
         ("DROP SCHEMA hopcount CASCADE", "hopcount.urls is missing"),

@@ -40,6 +40,7 @@ class ClicksController(Controller):
         since: From = None,
         until: To = None,
     ) -> ClickPage:
+        """All clicks that are kept, or those of a range of time."""
         start, end = _instant("from", since), _instant("to", until)
         _check_order(start or _EARLIEST, end)
         first = first_id(start or _EARLIEST)

@@ -6,6 +6,7 @@ that it does not serve.
 
 from collections.abc import Iterator
 from http import HTTPStatus
+from inspect import getdoc
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ from litestar import MediaType, Request, Response, Router
 from litestar.exceptions import NotFoundException
 from litestar.openapi.plugins import JsonRenderPlugin
 
+from service.api import models
 from service.api.models import MOST_POINTS
 from service.api.problems import Problem
 from service.destinations import LONGEST
@@ -23,9 +25,11 @@ TITLE = "Hopcount"
 DESCRIPTION = f"""\
 Short links whose counts are exact: a redirect that was received is a click that is committed.
 
-- Errors are `application/problem+json` (RFC 9457).
+- Errors are `application/problem+json` (RFC 9457). A method that a path does not have is a 405 with `Allow`.
+  A request that is no proper HTTP, or whose address is longer than 64 KiB, is a 400 or 414 without a body.
+- A body is read as JSON, whatever its `Content-Type`. It has at most 1 MiB, that of a batch 10 MiB.
 - Every call below `/api/v1` needs a key: `Authorization: Bearer <key>`. One of scope `read` may only read.
-- Every answer to a call below `/api` carries an `X-Request-ID`: the one of the request, or a new one.
+- Every answer but those of `/{{code}}` carries an `X-Request-ID`: the one of the request, or a new one.
 - A destination is an absolute http or https URL of at most {LONGEST:,} bytes. It is stored and sent as browsers
   parse it. It has no white space around it, no control characters, no credentials, and does not lead back to this
   service.
@@ -38,29 +42,39 @@ _TAGS = {
     "operations": "For those who run the service. Needs no key.",
 }
 _WRITING = frozenset({"post", "put", "patch", "delete"})
-_PROBLEMS: Final = {
-    400: ("The request is not acceptable; `detail` says why.", "This is not an absolute URL.", {}),
-    401: ("No key, or not a valid one.", "This needs a valid API key: `Authorization: Bearer <key>`.", {
-        "WWW-Authenticate": "How to send a key (RFC 6750).",
-    }),
-    403: ("The key may only read.", "This API key may only read.", {
-        "WWW-Authenticate": "Which scope is needed (RFC 6750).",
-    }),
-    404: ("There is no such link.", "There is no such link.", {}),
-    405: ("Only GET and HEAD are answered here.", "Method Not Allowed", {"Allow": "What is."}),
-    409: (
-        "The code is taken, or the clicks of the deleted link that had it are not all gone yet.",
-        "The short code 'hello' is taken, or not free again yet.",
-        {},
-    ),
-    413: ("The body is too long.", "Request Entity Too Large", {}),
-    429: ("More requests with this key than this service allows.", "Too Many Requests", {
-        "Retry-After": "Seconds.",
-    }),
-    500: ("A fault of the service.", "Something went wrong, which has been logged.", {}),
-    503: ("The database cannot do it now. Nothing was changed, or, for a redirect, no click may have been counted.",
-          "The database cannot be asked now.", {"Retry-After": "Seconds."}),
+_GOOD: Final = {"200": "Done.", "201": "The link was made.", "204": "The link is gone."}
+_PROBLEMS: Final[dict[int, tuple[str, str, tuple[str, ...]]]] = {
+    400: ("The request is not acceptable; `detail` says why.", "This is not an absolute URL.", ()),
+    401: ("No key, or not a valid one.", "This needs a valid API key: `Authorization: Bearer <key>`.",
+          ("WWW-Authenticate",)),
+    403: ("The key may only read.", "This API key may only read.", ("WWW-Authenticate",)),
+    404: ("There is no such link.", "There is no such link.", ()),
+    409: ("The code is taken, or the clicks of the deleted link that had it are not all gone yet.",
+          "The short code 'hello' is taken, or not free again yet.", ()),
+    413: ("The body is longer than 1 MiB, or than 10 MiB for a batch.", "Request Entity Too Large", ()),
+    429: ("More requests with this key than this service allows.",
+          "Too many requests with this key: come again in 7 s.", ("Retry-After",)),
+    500: ("A fault of the service.", "Something went wrong, which has been logged.", ()),
+    503: ("The database did not do it, or did not say in time whether it has.",
+          "The database cannot be asked now.", ("Retry-After",)),
 }  # fmt: skip
+"""By status: what it means, a `detail`, and the headers that come with it."""
+_HEADERS: Final[dict[str, Json]] = {
+    "Cache-Control": {
+        "description": "`no-store`: every follower asks again, and is counted.",
+        "schema": {"type": "string"},
+    },
+    "Location": {"description": "Where the link is in this API.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}},
+    "WWW-Authenticate": {
+        "description": "How to send a key, and which scope it needs (RFC 6750).",
+        "schema": {"type": "string"},
+    },
+    "X-Request-ID": {
+        "description": "Names this call in the logs of the service. `/{code}` has none.",
+        "schema": {"type": "string"},
+    },
+}
 
 _CODE: Final[Json] = {"type": "string", "pattern": "^[0-9A-Za-z_-]{1,32}$", "examples": ["hello"]}
 _URL: Final[Json] = {
@@ -161,6 +175,7 @@ def completed(found: Json, redirect_status: int) -> Json:
         _describe_operation(path, method, operation)
     document["paths"]["/{code}"] = _redirects(redirect_status)
     document["paths"] = {path: document["paths"][path] for path in sorted(document["paths"])}
+    document["components"]["headers"] = _HEADERS
     document["components"]["responses"] = {str(status): _problem(status) for status in _PROBLEMS}
     document["components"]["securitySchemes"] = {
         "key": {"type": "http", "scheme": "bearer", "description": "A key that `hopcount keys create` has printed."}
@@ -180,6 +195,8 @@ def _describe_schemas(schemas: Json) -> None:
     # A redirect's problems tell nothing more than the status.
     schemas["Problem"] = msgspec.json.schema_components([Problem])[1]["Problem"] | {"required": ["title", "status"]}
     for name, schema in schemas.items():
+        if name != "Problem":
+            schema["description"] = getdoc(getattr(models, name))
         if name.startswith("New"):
             schema["additionalProperties"] = False
         if name in _EXAMPLES:
@@ -206,10 +223,10 @@ def _describe_operation(path: str, method: str, operation: Json) -> None:
     failing = set(_failing(path, method, operation))
     responses = {status: answer for status, answer in operation["responses"].items() if int(status) < 400}
     if method == "put":
-        responses["201"] = {**responses["200"], "description": "The link was made."}
-        responses["200"]["description"] = "The link has the new destination."
-    if "201" in responses:
-        responses["201"]["headers"] = {"Location": _header("Where the link is in this API.")}
+        responses["201"] = dict(responses["200"])
+    for status, answer in responses.items():
+        answer["description"] = _GOOD[status]
+        answer["headers"] = _headers("X-Request-ID", *(["Location"] if status == "201" else []))
     for status in sorted(failing):
         responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
     operation["responses"] = responses
@@ -238,28 +255,26 @@ def _failing(path: str, method: str, operation: Json) -> Iterator[int]:
 def _problem(status: int) -> Json:
     description, detail, headers = _PROBLEMS[status]
     example = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    answer: Json = {
+    return {
         "description": description,
+        "headers": _headers("X-Request-ID", *headers),
         "content": {
             "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
         },
     }
-    if headers:
-        answer["headers"] = {name: _header(text) for name, text in headers.items()}
-    return answer
 
 
-def _header(description: str) -> Json:
-    return {"description": description, "schema": {"type": "string"}}
+def _headers(*names: str) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _redirects(status: int) -> Json:
     answers: Json = {
         str(status): {
-            "description": "Where the link leads. The click is committed.",
+            "description": "Where the link leads.",
             "headers": {
                 "Location": {"description": "The destination.", "schema": _URL},
-                "Cache-Control": _header("`no-store`: every follower asks again, and is counted."),
+                **_headers("Cache-Control"),
             },
         },
     }
@@ -267,6 +282,16 @@ def _redirects(status: int) -> Json:
     parameter = {"name": "code", "in": "path", "required": True, "schema": _CODE, "description": _PARAMETERS["code"][0]}
     common = {"tags": ["redirects"], "parameters": [parameter], "responses": answers, "security": []}
     return {
-        "get": {"operationId": "follow", "summary": "Follow a link, which counts", **common},
-        "head": {"operationId": "look", "summary": "See where a link leads, which does not count", **common},
+        "get": {
+            "operationId": "follow",
+            "summary": "Follow a link, which counts",
+            "description": "The click is committed before the answer begins. The query is not passed on.",
+            **common,
+        },
+        "head": {
+            "operationId": "look",
+            "summary": "See where a link leads, which does not count",
+            "description": "The answer of a GET without its body.",
+            **common,
+        },
     }

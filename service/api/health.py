@@ -13,6 +13,7 @@ class HealthController(Controller):
 
     @get("/live", operation_id="live", summary="Whether this process runs")
     async def live(self) -> Health:
+        """For a supervisor that restarts what does not answer. The database is not asked."""
         return Health()
 
     @get(
@@ -21,5 +22,6 @@ class HealthController(Controller):
         summary="Whether the database answers and has the right schema",
     )
     async def ready(self, database: Database) -> Health:
+        """For a load balancer that sends requests to those who can answer them."""
         await schema.check(database)
         return Health()

@@ -13,4 +13,5 @@ from service.metrics import MEDIA_TYPE, Metrics
     summary="Metrics over all workers, for Prometheus",
 )
 async def show_metrics(metrics: Metrics) -> bytes:
+    """In the text format of Prometheus. Meant for the operator alone: a proxy in front should keep it back."""
     return await metrics.exposition()

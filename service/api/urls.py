@@ -33,6 +33,7 @@ class UrlsController(Controller):
 
     @post(operation_id="createLink", summary="Make a link")
     async def create(self, data: NewLink, urls: Urls, site: Site) -> Response[LinkAnswer]:
+        """Without a short code, one of 8 letters and digits is generated."""
         if data.short_code is not None:
             codes.checked(data.short_code)
         original_url = destinations.checked(data.original_url, site.host)
@@ -69,6 +70,7 @@ class UrlsController(Controller):
         cursor: str | None = None,
         search: Annotated[str, Parameter(max_length=destinations.LONGEST)] = "",
     ) -> Page:
+        """A walk from page to page has every link that is there throughout exactly once."""
         if destinations.has_control_character(search):
             raise ValidationException("search: a control character is in no destination.")
         before = NEWEST if cursor is None else cursors.read(cursor)
@@ -83,21 +85,25 @@ class UrlsController(Controller):
         status_code=200,
     )
     async def put(self, code: str, data: NewDestination, urls: Urls, site: Site) -> Response[LinkAnswer]:
+        """A link that is there keeps its id, its clicks and its count."""
         codes.checked(code)
         link, created = await urls.put(New(code, destinations.checked(data.original_url, site.host)))
         return _answer(link, site, created=created)
 
     @get("/{code:str}", operation_id="getLink", summary="Get a link with its count")
     async def get(self, code: str, urls: Urls, site: Site) -> LinkAnswer:
+        """The count holds every redirect that was answered before."""
         return LinkAnswer.of(_found(await urls.get(_possible(code))), site.public_url)
 
     @patch("/{code:str}", operation_id="changeLink", summary="Give a link a new destination")
     async def change(self, code: str, data: NewDestination, urls: Urls, site: Site) -> LinkAnswer:
+        """Every redirect from now on leads there. The link keeps its clicks and its count."""
         original_url = destinations.checked(data.original_url, site.host)
         return LinkAnswer.of(_found(await urls.change(New(_possible(code), original_url))), site.public_url)
 
     @delete("/{code:str}", operation_id="deleteLink", summary="Delete a link and its clicks")
     async def delete(self, code: str, urls: Urls, purger: Purger) -> None:
+        """Redirects stop at once. The code is free again when the clicks are gone too, a little later."""
         if not await urls.delete(_possible(code)):
             raise NotFoundException("There is no such link.")
         purger.add(code)

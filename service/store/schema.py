@@ -15,6 +15,9 @@ _NEEDED = {
 }
 """What the service does, and to which columns."""
 
+_INDEXES = ["hopcount.urls_search_idx"]
+"""Without which something works, and reads all that there is for it."""
+
 _PROBLEMS = """
 SELECT CASE
     WHEN to_regclass(n.name) IS NULL THEN format('the table %s is missing', n.name)
@@ -25,6 +28,8 @@ END AS problem
 FROM unnest($1::text[], $2::text[], $3::text[]) AS n (name, privilege, col)
 LEFT JOIN pg_attribute AS a
     ON a.attrelid = to_regclass(n.name) AND a.attname = n.col AND NOT a.attisdropped
+UNION ALL
+SELECT format('the index %s is missing', name) FROM unnest($4::text[]) AS name WHERE to_regclass(name) IS NULL
 """
 
 
@@ -32,7 +37,7 @@ async def check(database: Database) -> None:
     """Raises SchemaMismatch, which says what is not as it should be and what to do; Unavailable."""
     needed = [(name, privilege, column) for (name, privilege), columns in _NEEDED.items() for column in columns.split()]
     try:
-        rows = await database.fetch(_PROBLEMS, *map(list, zip(*needed, strict=True)))
+        rows = await database.fetch(_PROBLEMS, *map(list, zip(*needed, strict=True)), _INDEXES)
     except Unavailable as error:
         if not isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
             raise
