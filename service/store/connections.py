@@ -1,8 +1,9 @@
 """How connections are made, and what their failures mean."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from types import MappingProxyType
 from typing import Any, Self, TypeAlias
 
 import asyncpg
@@ -17,6 +18,16 @@ APPLICATION = "hopcount"
 
 _LOST = (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 _ROLLED_BACK = (asyncpg.DeadlockDetectedError, asyncpg.QueryCanceledError, asyncpg.SerializationError)
+
+_OF_WORKER = MappingProxyType(
+    {
+        # The queries are written so that one plan serves all values; the tests read those plans.
+        "plan_cache_mode": "force_generic_plan",
+        # A call takes one processor at most, and none from the redirects to start helpers.
+        "max_parallel_workers_per_gather": "0",
+        "jit": "off",
+    }
+)
 
 FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 """What asyncpg raises when PostgreSQL says no or cannot be reached; a TimeoutError is an OSError."""
@@ -89,14 +100,15 @@ class Database:
         *,
         statement_timeout: float | None = None,
         role: str | None = None,
+        session: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """At most `size` connections; `timeout` (seconds) bounds connecting and waiting for one of them,
-        `statement_timeout` each statement; `role` is assumed by every connection."""
+        `statement_timeout` each statement; `role` is assumed by every connection, `session` are its settings."""
         self._dsn = dsn
         self._size = size
         self._timeout = timeout
         self._statement_timeout = statement_timeout
-        self._session = {"application_name": APPLICATION}
+        self._session = {"application_name": APPLICATION, **session}
         if statement_timeout is not None:
             self._session["statement_timeout"] = milliseconds(statement_timeout)
         if role is not None:
@@ -106,7 +118,8 @@ class Database:
     @classmethod
     def of_worker(cls, settings: Settings, dsn: str) -> Self:
         """As a worker of the service uses it: bounded by the deadline throughout."""
-        return cls(dsn, settings.pool_size, settings.deadline, statement_timeout=settings.deadline)
+        timeout = settings.deadline
+        return cls(dsn, settings.pool_size, timeout, statement_timeout=timeout, session=_OF_WORKER)
 
     @property
     def size(self) -> int:
