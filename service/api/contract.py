@@ -26,7 +26,7 @@ DESCRIPTION = f"""\
 Short links whose counts are exact: a redirect that was received is a click that is committed.
 
 - Errors are `application/problem+json` (RFC 9457). A method that a path does not have is a 405 with `Allow`.
-  A request that is no proper HTTP, or whose address is longer than 64 KiB, is a 400 or 414 without a body.
+  A request that is no proper HTTP is a 400 without a body.
 - A body is read as JSON, whatever its `Content-Type`. It has at most 1 MiB, that of a batch 10 MiB.
 - Every call below `/api/v1` needs a key: `Authorization: Bearer <key>`. One of scope `read` may only read.
 - Every answer but those of `/{{code}}` carries an `X-Request-ID`: the one of the request, or a new one.
@@ -59,6 +59,7 @@ _PROBLEMS: Final[dict[int, tuple[str, str, tuple[str, ...]]]] = {
           "The database cannot be asked now.", ("Retry-After",)),
 }  # fmt: skip
 """By status: what it means, a `detail`, and the headers that come with it."""
+_TOO_LONG: Final[Json] = {"description": "The address is longer than 64 KiB. No body: nothing looked at the request."}
 _HEADERS: Final[dict[str, Json]] = {
     "Cache-Control": {
         "description": "`no-store`: every follower asks again, and is counted.",
@@ -176,7 +177,7 @@ def completed(found: Json, redirect_status: int) -> Json:
     document["paths"]["/{code}"] = _redirects(redirect_status)
     document["paths"] = {path: document["paths"][path] for path in sorted(document["paths"])}
     document["components"]["headers"] = _HEADERS
-    document["components"]["responses"] = {str(status): _problem(status) for status in _PROBLEMS}
+    document["components"]["responses"] = {"414": _TOO_LONG} | {str(status): _problem(status) for status in _PROBLEMS}
     document["components"]["securitySchemes"] = {
         "key": {"type": "http", "scheme": "bearer", "description": "A key that `hopcount keys create` has printed."}
     }
@@ -236,6 +237,8 @@ def _describe_operation(path: str, method: str, operation: Json) -> None:
 
 def _failing(path: str, method: str, operation: Json) -> Iterator[int]:
     """The statuses of the errors that an operation can answer with."""
+    if "parameters" in operation:
+        yield 414
     if not path.startswith("/api/"):
         yield from (500, 503) if path.endswith("/ready") else (500,)
         return
@@ -278,7 +281,7 @@ def _redirects(status: int) -> Json:
             },
         },
     }
-    answers |= {str(code): {"$ref": f"#/components/responses/{code}"} for code in (404, 503)}
+    answers |= {str(code): {"$ref": f"#/components/responses/{code}"} for code in (404, 414, 503)}
     parameter = {"name": "code", "in": "path", "required": True, "schema": _CODE, "description": _PARAMETERS["code"][0]}
     common = {"tags": ["redirects"], "parameters": [parameter], "responses": answers, "security": []}
     return {
