@@ -314,8 +314,8 @@ async def _tidy(database: Database) -> tuple[int, int]:
 def db_drop_clicks(before: datetime, **given: Any) -> None:
     """Drop the clicks of whole months that end before a day. Redirects go on, and counts stay as they are."""
     month = Month.of(before.replace(tzinfo=UTC))
-    if month.first_id > Month.of(datetime.now(UTC)).first_id:
-        raise click.BadParameter("this month and those to come cannot be dropped", param_hint="--before")
+    if month.first_id > partitions.newest_boundary(datetime.now(UTC)).first_id:
+        raise click.BadParameter("a month cannot be dropped before it has been over for an hour", param_hint="--before")
     first_day = f"{month.year:04}-{month.month:02}-01"
     clicks = _as_owner(given, lambda database: _drop_clicks(database, month))
     if clicks:

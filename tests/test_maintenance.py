@@ -18,6 +18,7 @@ from service.store.urls import New, Urls
 
 Connection = Any  # asyncpg.Connection
 
+JANUARY = "hopcount.clicks_2026_01"
 LATER = datetime(2031, 11, 30, 23, 59, tzinfo=UTC)
 
 
@@ -155,9 +156,38 @@ async def test_detaching_waits_for_its_turn_and_gives_up_with_nothing_half_done(
     february = Month.of(january).plus(1)
     async with connection.transaction():
         await connection.fetch("SELECT FROM hopcount.clicks")
-        with pytest.raises(Unavailable, match="lock timeout"):
+        with pytest.raises(Unavailable, match=r"clicks_2026_01 was not dropped: in 2 tries"):
             [month async for month in partitions.drop_before(as_owner, february)]
+    assert await connection.fetchval("SELECT count(*) FROM pg_inherits WHERE inhrelid = $1::text::regclass", JANUARY)
     assert len([month async for month in partitions.drop_before(as_owner, february)]) == 1
+
+
+async def test_autovacuum_gives_way_to_detaching(as_owner: Database, connection: Connection) -> None:
+    january = datetime(2026, 1, 15, tzinfo=UTC)
+    await partitions.make_ahead(as_owner, january, 0)
+    await clicks_on(connection, *(january + timedelta(milliseconds=number) for number in range(20_000)))
+    # So slow that it does not end by itself.
+    await connection.execute(
+        f"ALTER TABLE {JANUARY} SET (autovacuum_vacuum_insert_threshold = 1, "
+        "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)"
+    )
+    await connection.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+    try:
+        await connection.execute("SELECT pg_reload_conf()")
+        at_work = "SELECT count(*) FROM pg_stat_progress_vacuum WHERE relid = $1::text::regclass"
+        while not await connection.fetchval(at_work, JANUARY):
+            pass
+        february = Month.of(january).plus(1)
+        assert len([month async for month in partitions.drop_before(as_owner, february)]) == 1
+    finally:
+        await connection.execute("ALTER SYSTEM RESET autovacuum_naptime")
+        await connection.execute("SELECT pg_reload_conf()")
+
+
+def test_a_month_is_kept_for_an_hour_after_its_end() -> None:
+    midnight = datetime(2026, 3, 1, tzinfo=UTC)
+    assert partitions.newest_boundary(midnight + timedelta(minutes=59)) == Month(2026, 2)
+    assert partitions.newest_boundary(midnight + timedelta(minutes=60)) == Month(2026, 3)
 
 
 async def test_old_clicks_of_the_default_partition_go_in_chunks(as_owner: Database, connection: Connection) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
@@ -10,16 +10,18 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from service.store.connections import Connection, Database
+from service.store.connections import Database
 from service.store.errors import Unavailable
 from service.store.ids import first_id
 
 MOVED_AT_ONCE = 100_000
 """Clicks that are moved out of the default partition while redirects wait: about a second's work."""
 
-_LOCK_TIMEOUT = "200ms"
+_LOCK_TIMEOUT = "100ms"
+"""While a lock that redirects need is waited for, they wait too: well below the `lock_timeout` of the settings."""
 _TRIES = 50
 _PAUSE = 0.2
+_NOT_YET_OVER = timedelta(hours=1)
 _IN_THE_WAY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 _STATE = """
@@ -36,6 +38,17 @@ FROM pg_class AS c LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid AND i.inhpar
 WHERE c.relnamespace = 'hopcount'::regnamespace AND c.relkind = 'r'
   AND c.relname ~ '^clicks_\d{4}_\d{2}$' AND c.relname < $1
 ORDER BY c.relname
+"""
+
+# One message and so one transaction: while redirects wait, nothing waits for this process.
+# The first locks keep only vacuum and other runs waiting. Autovacuum gives way, but only to one that waits longer
+# than deadlock_timeout, a second. Then, as the counting statement: first the parent, then its partitions.
+# CONCURRENTLY is refused where there is a default partition.
+_DETACH = f"""
+SET LOCAL lock_timeout = '3s';
+LOCK TABLE ONLY hopcount.clicks, hopcount.clicks_default, {{table}} IN SHARE UPDATE EXCLUSIVE MODE;
+SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}';
+ALTER TABLE hopcount.clicks DETACH PARTITION {{table}};
 """
 
 T = TypeVar("T")
@@ -104,71 +117,78 @@ async def _make(database: Database, month: Month) -> Made | None:
             f"CREATE TABLE {month.table} (LIKE hopcount.clicks INCLUDING ALL, "
             f"CONSTRAINT in_month CHECK (id >= '{lower}' AND id < '{upper}'))"
         )
-    return Made(month, await _patiently(database, lambda connection: _attach(connection, month.table, lower, upper)))
+    attach = partial(_attach, database, month.table, lower, upper)
+    return Made(month, await _patiently(attach, f"{month.table} was not attached"))
 
 
-async def _attach(connection: Connection, table: str, lower: UUID, upper: UUID) -> int:
-    # In the order of the counting statement: first the parent, then its partition.
-    await connection.execute("LOCK TABLE ONLY hopcount.clicks IN SHARE UPDATE EXCLUSIVE MODE")
-    await connection.execute("LOCK TABLE hopcount.clicks_default IN ACCESS EXCLUSIVE MODE")
-    waiting: int = await connection.fetchval(
-        "SELECT count(*) FROM (SELECT FROM hopcount.clicks_default WHERE id >= $1 AND id < $2 LIMIT $3) AS found",
-        lower,
-        upper,
-        MOVED_AT_ONCE + 1,
-    )
-    if waiting > MOVED_AT_ONCE:
-        raise Unavailable(
-            f"{table} was not attached: the default partition holds more than {MOVED_AT_ONCE:,} clicks "
-            "of that month, and moving them would keep redirects waiting. They are safe where they are."
-        )
-    if waiting:
-        await connection.execute(
-            "WITH moved AS (DELETE FROM hopcount.clicks_default WHERE id >= $1 AND id < $2 RETURNING *) "
-            f"INSERT INTO {table} SELECT * FROM moved",
+async def _attach(database: Database, table: str, lower: UUID, upper: UUID) -> int:
+    async with database.transaction() as connection:
+        await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        # In the order of the counting statement: first the parent, then its partition.
+        await connection.execute("LOCK TABLE ONLY hopcount.clicks IN SHARE UPDATE EXCLUSIVE MODE")
+        await connection.execute("LOCK TABLE hopcount.clicks_default IN ACCESS EXCLUSIVE MODE")
+        waiting: int = await connection.fetchval(
+            "SELECT count(*) FROM (SELECT FROM hopcount.clicks_default WHERE id >= $1 AND id < $2 LIMIT $3) AS found",
             lower,
             upper,
+            MOVED_AT_ONCE + 1,
         )
-    await connection.execute(
-        f"ALTER TABLE hopcount.clicks ATTACH PARTITION {table} FOR VALUES FROM ('{lower}') TO ('{upper}')"
-    )
-    await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT in_month")
-    return waiting
+        if waiting > MOVED_AT_ONCE:
+            raise Unavailable(
+                f"{table} was not attached: the default partition holds more than {MOVED_AT_ONCE:,} clicks "
+                "of that month, and moving them would keep redirects waiting. They are safe where they are."
+            )
+        if waiting:
+            await connection.execute(
+                "WITH moved AS (DELETE FROM hopcount.clicks_default WHERE id >= $1 AND id < $2 RETURNING *) "
+                f"INSERT INTO {table} SELECT * FROM moved",
+                lower,
+                upper,
+            )
+        await connection.execute(
+            f"ALTER TABLE hopcount.clicks ATTACH PARTITION {table} FOR VALUES FROM ('{lower}') TO ('{upper}')"
+        )
+        await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT in_month")
+        return waiting
+
+
+def newest_boundary(now: datetime) -> Month:
+    """The latest month before which clicks can be dropped at `now`.
+
+    A month is kept for an hour after its end: a batch in doubt that is sent again would not find the clicks
+    that were in, and count them twice; and workers' clocks differ.
+    """
+    return Month.of(now - _NOT_YET_OVER)
 
 
 async def drop_before(database: Database, month: Month) -> AsyncIterator[Dropped]:
     """Drop every month before `month`, oldest first: each, once it is gone. `database` as the owner.
 
     Redirects go on. It can be stopped and taken up again at any point: a month that was detached and not
-    dropped is dropped by the next run. `month` must not lie ahead, or a month that `make_ahead` is building
+    dropped is dropped by the next run. `month` is at most `newest_boundary`, or a month that `make_ahead` builds
     could be taken for one of those. Raises Unavailable.
     """
     for row in await database.fetch(_MONTHS, month.table.removeprefix("hopcount.")):
         table = f"hopcount.{row['name']}"
         if row["attached"]:
-            await _patiently(database, partial(_detach, table=table))
-        await database.execute(f"DROP TABLE {table}")
+            detach = partial(database.execute, _DETACH.format(table=table))
+            await _patiently(detach, f"{table} was not dropped")
+        await database.execute(f"DROP TABLE IF EXISTS {table}")
         yield Dropped(row["name"], row["size"])
 
 
-async def _detach(connection: Connection, table: str) -> None:
-    # CONCURRENTLY is refused where there is a default partition. First the parent, then its partitions.
-    await connection.execute("LOCK TABLE ONLY hopcount.clicks IN ACCESS EXCLUSIVE MODE")
-    await connection.execute(f"ALTER TABLE hopcount.clicks DETACH PARTITION {table}")
-
-
-async def _patiently(database: Database, change: Callable[[Connection], Awaitable[T]]) -> T:
-    """What `change` returns, in a transaction that keeps redirects waiting for a moment at most.
-
-    Where something is in the way it is rolled back and tried again. Raises Unavailable.
-    """
-    for attempt in range(_TRIES):
+async def _patiently(attempt: Callable[[], Awaitable[T]], failure: str) -> T:
+    """What `attempt` returns, tried again where a lock is in the way. Raises Unavailable, which begins with
+    `failure` where one still was at the last try."""
+    for _ in range(_TRIES):
         try:
-            async with database.transaction() as connection:
-                await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-                return await change(connection)
+            return await attempt()
         except Unavailable as error:
-            if not isinstance(error.__cause__, _IN_THE_WAY) or attempt == _TRIES - 1:
+            if not isinstance(error.__cause__, _IN_THE_WAY):
                 raise
+            cause = error
         await asyncio.sleep(_PAUSE)
-    raise AssertionError  # the last try returns or raises
+    raise Unavailable(
+        f"{failure}: in {_TRIES} tries, another transaction held a lock on the clicks. "
+        "No click was touched; run it again once that has ended."
+    ) from cause
