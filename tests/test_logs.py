@@ -1,13 +1,18 @@
 """What the service logs, and what never stands in a log."""
 
 import json
+import logging
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
+from service.logs import Formatter
+from service.store.connections import translated
 from tests.support.postgres import CloneDsns, execute
 from tests.support.server import HOPCOUNT, Server, environment, free_port
 from tests.test_api import LINKS, make_key
@@ -74,7 +79,7 @@ def test_each_call_of_the_api_is_one_line_and_no_redirect_is(logged: Logged, dsn
     assert first["milliseconds"] > 0
     expected = {
         "level": "INFO", "logger": "hopcount.api", "message": "call", "request_id": "r-1", "method": "PUT",
-        "route": f"{LINKS}/{{code}}", "path": f"{LINKS}/a", "status": 201, "key": "reporting", "client": "127.0.0.1",
+        "route": f"{LINKS}/{{code}}", "code": "a", "status": 201, "key": "reporting", "client": "127.0.0.1",
     }  # fmt: skip
     assert first == expected | {"time": first["time"], "milliseconds": first["milliseconds"]}
     assert (second["status"], second["key"]) == (401, None)
@@ -105,6 +110,8 @@ def test_no_key_and_no_destination_stands_in_a_log(logged: Logged, dsns: CloneDs
         client.get(LINKS, params={"cursor": MARK}, headers=key)
         client.get(LINKS, headers={"Authorization": f"Bearer {token[:-1]}"})
         client.get(LINKS, params={"key": token})
+        for path in (f"{LINKS}/{token}", f"{LINKS}/https:%2F%2F{MARK}.example", f"/api/{MARK}", f"/api/v1/{MARK}/x"):
+            client.get(path, headers=key)
         # Now the database fails: first in a way that quotes the row, then altogether.
         execute(dsns.superuser, "ALTER TABLE hopcount.urls ADD CONSTRAINT never CHECK (click_count < 0) NOT VALID")
         assert client.post(LINKS, json={"original_url": destination}, headers=key).status_code == 503
@@ -123,3 +130,19 @@ def test_no_key_and_no_destination_stands_in_a_log(logged: Logged, dsns: CloneDs
 
 def test_a_higher_level_leaves_calls_out(logged: Logged) -> None:
     assert logged.run(lambda client: client.get(LINKS), log_level="warning") == []
+
+
+def test_of_an_exception_only_its_type_and_place_are_logged() -> None:
+    try:
+        raise ValueError(MARK)
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, __file__, 1, "failed", None, sys.exc_info())
+    text = Formatter().format(record)
+    assert MARK not in text
+    assert "ValueError" in text
+    assert "test_logs.py" in text
+
+
+def test_postgresql_quotes_no_value() -> None:
+    quoting = asyncpg.InvalidTextRepresentationError(f'invalid input syntax for type uuid: "{MARK}"')
+    assert MARK not in str(translated(quoting))

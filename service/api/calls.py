@@ -9,6 +9,7 @@ from uuid import uuid4
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from service import codes
 from service.logs import REQUEST_ID
 from service.metrics import ApiMetrics
 
@@ -63,13 +64,14 @@ class Calls:
         route = scope.get("path_template", _UNMATCHED)
         self._metrics.answered(scope["method"], route, status, seconds)
         key, client = scope.get("user"), scope["client"]
-        # Without the query, where a search would tell a destination.
+        # No path and no query as they came: a search tells a destination, and anything can stand in a path.
+        code = scope.get("path_params", {}).get("code", "")
         self._log.info(
             "call",
             extra={
                 "method": scope["method"],
                 "route": route,
-                "path": scope["path"],
+                "code": code if codes.possible(code) else None,
                 "status": status,
                 "milliseconds": round(1000 * seconds, 3),
                 "key": key and key.name,

@@ -1,7 +1,6 @@
 """Errors as problem details (RFC 9457)."""
 
 import logging
-import traceback
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -86,12 +85,10 @@ def _http_exception(_request: Request[Any, Any, Any], error: HTTPException) -> R
 
 def _too_many_requests(_request: Request[Any, Any, Any], error: TooManyRequestsException) -> Response[Any]:
     headers = dict(error.headers or {})
-    wait = headers.get("RateLimit-Reset", "1")
+    wait = str(max(1, int(headers.get("RateLimit-Reset", "1"))))
     return response(429, f"Too many requests with this key: come again in {wait} s.", headers | {"Retry-After": wait})
 
 
 def _unexpected(_request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    # Without its message, which may quote what the request held.
-    where = "".join(traceback.format_tb(error.__traceback__))
-    logging.getLogger(__name__).error("%s", type(error).__qualname__, extra={"traceback": where})
+    logging.getLogger(__name__).error("a call failed", exc_info=error)
     return response(500, "Something went wrong, which has been logged.")

@@ -47,6 +47,8 @@ def translated(error: Exception) -> StoreError:
 
 def _reason(error: Exception) -> str:
     """What `error` says, without the values that it may quote: they could be destinations, and this is logged."""
+    if isinstance(error, asyncpg.DataError):
+        return type(error).__name__
     if isinstance(error, asyncpg.PostgresError):
         return str(error.args[0])  # without its DETAIL
     if isinstance(error, ValueError) and not isinstance(error, asyncpg.ClientConfigurationError):
