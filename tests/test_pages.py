@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
@@ -115,7 +115,7 @@ class Model(RuleBasedStateMachine):
         self.gone.discard(code)
         return False
 
-    @rule(target=codes, code=st.from_regex(r"[0-9A-Za-z_-]{1,3}", fullmatch=True))
+    @rule(target=codes, code=st.sampled_from(["a", "A", "-_", "0"]))
     def know(self, code: str) -> str:
         return code
 
@@ -223,8 +223,10 @@ class Model(RuleBasedStateMachine):
         assert all(newer.id > older.id for newer, older in pairwise(found))
 
     @invariant()
-    def all_is_there(self) -> None:
-        assert len(self.api.send(client.page(limit=200)).items) == len(self.links)
+    def the_list_is_the_model(self) -> None:
+        items = self.api.send(client.page(limit=200)).items
+        listed = {link.short_code: (link.original_url, link.click_count) for link in items}
+        assert listed == {code: (url, self.counts[code]) for code, url in self.links.items()}
 
 
 def test_the_api_does_what_a_model_does(server: Server, key: str, dsns: CloneDsns) -> None:
@@ -241,6 +243,8 @@ def test_the_api_does_what_a_model_does(server: Server, key: str, dsns: CloneDsn
                 stateful_step_count=30,
                 deadline=None,
                 derandomize=True,
+                # To shrink a failure would take longer than the test may.
+                phases=[Phase.generate],
                 suppress_health_check=[HealthCheck.too_slow],
             ),
         )
