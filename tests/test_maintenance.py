@@ -1,6 +1,8 @@
 """The schema check, the months of clicks, and what deleted links leave behind."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -162,26 +164,39 @@ async def test_detaching_waits_for_its_turn_and_gives_up_with_nothing_half_done(
     assert len([month async for month in partitions.drop_before(as_owner, february)]) == 1
 
 
-async def test_autovacuum_gives_way_to_detaching(as_owner: Database, connection: Connection) -> None:
-    january = datetime(2026, 1, 15, tzinfo=UTC)
-    await partitions.make_ahead(as_owner, january, 0)
-    await clicks_on(connection, *(january + timedelta(milliseconds=number) for number in range(20_000)))
-    # So slow that it does not end by itself.
+@asynccontextmanager
+async def autovacuum_at_work(connection: Connection, table: str) -> AsyncIterator[None]:
+    """On `table`, and so slow that it does not end by itself."""
     await connection.execute(
-        f"ALTER TABLE {JANUARY} SET (autovacuum_vacuum_insert_threshold = 1, "
+        f"ALTER TABLE {table} SET (autovacuum_vacuum_insert_threshold = 1, "
         "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)"
     )
     await connection.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
     try:
         await connection.execute("SELECT pg_reload_conf()")
         at_work = "SELECT count(*) FROM pg_stat_progress_vacuum WHERE relid = $1::text::regclass"
-        while not await connection.fetchval(at_work, JANUARY):
+        while not await connection.fetchval(at_work, table):
             pass
-        february = Month.of(january).plus(1)
-        assert len([month async for month in partitions.drop_before(as_owner, february)]) == 1
+        yield
     finally:
         await connection.execute("ALTER SYSTEM RESET autovacuum_naptime")
         await connection.execute("SELECT pg_reload_conf()")
+
+
+async def test_autovacuum_gives_way_to_detaching(as_owner: Database, connection: Connection) -> None:
+    january = datetime(2026, 1, 15, tzinfo=UTC)
+    await partitions.make_ahead(as_owner, january, 0)
+    await clicks_on(connection, *(january + timedelta(milliseconds=number) for number in range(20_000)))
+    async with autovacuum_at_work(connection, JANUARY):
+        february = Month.of(january).plus(1)
+        assert len([month async for month in partitions.drop_before(as_owner, february)]) == 1
+
+
+async def test_autovacuum_gives_way_to_attaching(as_owner: Database, connection: Connection) -> None:
+    long_ago = datetime(2020, 1, 15, tzinfo=UTC)
+    await clicks_on(connection, *(long_ago + timedelta(milliseconds=number) for number in range(20_000)))
+    async with autovacuum_at_work(connection, "hopcount.clicks_default"):
+        assert len(await partitions.make_ahead(as_owner, LATER, 0)) == 1
 
 
 def test_a_month_is_kept_for_an_hour_after_its_end() -> None:

@@ -40,16 +40,16 @@ WHERE c.relnamespace = 'hopcount'::regnamespace AND c.relkind = 'r'
 ORDER BY c.relname
 """
 
-# One message and so one transaction: while redirects wait, nothing waits for this process.
-# The first locks keep only vacuum and other runs waiting. Autovacuum gives way, but only to one that waits longer
-# than deadlock_timeout, a second. Then, as the counting statement: first the parent, then its partitions.
-# CONCURRENTLY is refused where there is a default partition.
-_DETACH = f"""
+# These locks keep only vacuum and other runs waiting. Autovacuum gives way, but only to one that waits longer than
+# deadlock_timeout, a second. What follows then waits for redirects alone.
+_PAST_VACUUM = f"""
 SET LOCAL lock_timeout = '3s';
-LOCK TABLE ONLY hopcount.clicks, hopcount.clicks_default, {{table}} IN SHARE UPDATE EXCLUSIVE MODE;
+LOCK TABLE ONLY hopcount.clicks, hopcount.clicks_default{{and_table}} IN SHARE UPDATE EXCLUSIVE MODE;
 SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}';
-ALTER TABLE hopcount.clicks DETACH PARTITION {{table}};
 """
+# One message and so one transaction: while redirects wait, nothing waits for this process. As the counting
+# statement: first the parent, then its partitions. CONCURRENTLY is refused where there is a default partition.
+_DETACH = f"{_PAST_VACUUM.format(and_table=', {table}')}ALTER TABLE hopcount.clicks DETACH PARTITION {{table}};"
 
 T = TypeVar("T")
 
@@ -123,9 +123,7 @@ async def _make(database: Database, month: Month) -> Made | None:
 
 async def _attach(database: Database, table: str, lower: UUID, upper: UUID) -> int:
     async with database.transaction() as connection:
-        await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-        # In the order of the counting statement: first the parent, then its partition.
-        await connection.execute("LOCK TABLE ONLY hopcount.clicks IN SHARE UPDATE EXCLUSIVE MODE")
+        await connection.execute(_PAST_VACUUM.format(and_table=""))
         await connection.execute("LOCK TABLE hopcount.clicks_default IN ACCESS EXCLUSIVE MODE")
         waiting: int = await connection.fetchval(
             "SELECT count(*) FROM (SELECT FROM hopcount.clicks_default WHERE id >= $1 AND id < $2 LIMIT $3) AS found",
