@@ -90,7 +90,11 @@ class Bench:
     async def _create(self, name: str) -> None:
         connection = await asyncpg.connect(self._dsn("superuser", "postgres"))
         try:
-            if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
+            there = await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", name)
+            if there and await self._deployed(name) != await self._deployed("hopcount"):
+                await connection.execute(f"DROP DATABASE {name}")
+                there = False
+            if not there:
                 await connection.execute(f"CREATE DATABASE {name} TEMPLATE hopcount OWNER hopcount_admin")
         finally:
             await connection.close()
@@ -99,6 +103,14 @@ class Bench:
             await connection.execute("TRUNCATE hopcount.clicks")
             await connection.execute("UPDATE hopcount.urls SET click_count = 0 WHERE click_count > 0")
             await connection.execute("VACUUM ANALYZE hopcount.urls")
+        finally:
+            await connection.close()
+
+    async def _deployed(self, name: str) -> list[str]:
+        """The changes of the schema that a database has."""
+        connection = await asyncpg.connect(self._dsn("superuser", name))
+        try:
+            return [row[0] for row in await connection.fetch("SELECT change_id FROM sqitch.changes ORDER BY 1")]
         finally:
             await connection.close()
 
