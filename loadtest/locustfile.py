@@ -90,10 +90,13 @@ def books(environment: Environment) -> Books:
 
 @events.init_command_line_parser.add_listener
 def _options(parser: Any) -> None:
-    parser.add_argument("--scenario", choices=sorted(SCENARIOS), default="redirects")
+    names = sorted(SCENARIOS)
+    parser.add_argument("--scenario", choices=names, env_var="HOPCOUNT_LOAD_SCENARIO", default="redirects")
     parser.add_argument("--api-key", env_var="HOPCOUNT_LOAD_API_KEY", is_secret=True, default="")
-    parser.add_argument("--keys", choices=["uniform", "zipf", "hot"], default="uniform")
-    parser.add_argument("--links", type=int, default=10_000, help="How many links were seeded")
+    parser.add_argument("--keys", choices=["uniform", "zipf", "hot"], env_var="HOPCOUNT_LOAD_KEYS", default="uniform")
+    parser.add_argument(
+        "--links", type=int, env_var="HOPCOUNT_LOAD_LINKS", default=10_000, help="How many links were seeded"
+    )
     parser.add_argument("--exponent", type=float, default=1.0, help="Of Zipf's law")
     parser.add_argument("--verdict-file", default="", help="Where to write the verdict as JSON")
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 
 _PREFIX = "HOPCOUNT_"
+_FILE = "_FILE"
 
 _RATE = "^([1-9][0-9]{0,3}|10000)/(second|minute|hour|day)$"
 
@@ -21,12 +22,16 @@ class InvalidSettings(ValueError):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What can be set; field `x_y` is read from `HOPCOUNT_X_Y`. Durations are seconds."""
+    """What can be set; field `x_y` is read from `HOPCOUNT_X_Y`, or from the file that `HOPCOUNT_X_Y_FILE` names.
+
+    Durations are seconds.
+    """
 
     data_dir: Path = Path(".hopcount")
     """Where the embedded PostgreSQL and the first API key live."""
     database_url: str | None = None
-    """The database as the service's role; none means the embedded one."""
+    """The database as the service's role; none means the embedded one. Through a pooler in transaction mode it
+    ends in `?pool_mode=transaction`."""
     admin_database_url: str | None = None
     """The same database as a login that may act as `hopcount_owner`, for `keys` and `db`."""
 
@@ -83,11 +88,14 @@ def read(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
 
     Raises InvalidSettings.
     """
-    values: dict[str, Any] = {
-        name.removeprefix(_PREFIX).lower(): value
-        for name, value in environ.items()
-        if name.startswith(_PREFIX) and value != ""
-    }
+    values: dict[str, Any] = {}
+    for name, value in environ.items():
+        if name.startswith(_PREFIX) and value != "":
+            if name.endswith(_FILE):
+                name, value = name.removesuffix(_FILE), _content(name, value)
+                if environ.get(name, "") != "":
+                    raise InvalidSettings(f"{name} and {name}{_FILE} are both set")
+            values[name.removeprefix(_PREFIX).lower()] = value
     values.update((name, value) for name, value in given.items() if value is not None)
     if "trusted_proxies" in values:
         values["trusted_proxies"] = [proxy.strip() for proxy in values["trusted_proxies"].split(",")]
@@ -108,6 +116,15 @@ def read(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
         except ValueError as error:
             raise InvalidSettings(f"{_PREFIX}TRUSTED_PROXIES: {error}") from None
     return settings
+
+
+def _content(name: str, path: str) -> str:
+    """What stands in the file that the variable `name` names: how Docker and systemd hand over secrets."""
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise InvalidSettings(f"{name}: {path} cannot be read: {reason}") from None
 
 
 def _decode(kind: type, value: Any) -> Any:

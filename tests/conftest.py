@@ -7,12 +7,35 @@ import pytest
 
 from service.settings import Settings
 from service.store.connections import OWNER, Database
+from tests.support.docker import cluster_in_docker
 from tests.support.postgres import CloneDsns, TestCluster, cluster
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres", choices=["embedded", "docker"], default="embedded", help="the PostgreSQL to test against"
+    )
+    parser.addoption("--pgbouncer", action="store_true", help="with --postgres docker: the service goes through it")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Against another PostgreSQL, only what uses it: the other tests would do the same again."""
+    if config.getoption("--postgres") == "docker":
+        others = [item for item in items if "postgres" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[TestCluster]:
-    with cluster() as running:
+def postgres(pytestconfig: pytest.Config) -> Iterator[TestCluster]:
+    pgbouncer = pytestconfig.getoption("--pgbouncer")
+    if pytestconfig.getoption("--postgres") == "docker":
+        chosen = cluster_in_docker(pgbouncer=pgbouncer)
+    elif pgbouncer:
+        raise pytest.UsageError("--pgbouncer needs --postgres docker")
+    else:
+        chosen = cluster()
+    with chosen as running:
         yield running
 
 

@@ -105,7 +105,7 @@ async def test_only_the_clicks_of_the_link_in_the_range_are_read(
         "log": (store._PAGE, "text, uuid, uuid, bigint", f"'a', '{first}', '{before}', 5000"),
         "series": (store._SERIES, "text, uuid[], uuid[]", f"'a', '{{{first}}}', '{{{before}}}'"),
     }[query]
-    asked = await asyncpg.connect(dsns.service, server_settings={"plan_cache_mode": mode})
+    asked = await asyncpg.connect(dsns.direct, server_settings={"plan_cache_mode": mode})
     try:
         await asked.execute(f"PREPARE query ({types}) AS {sql}")
         text = await asked.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE query ({given})")

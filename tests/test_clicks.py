@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
-import psutil
 import pytest
 from uuid_utils import UUID, uuid7
 
@@ -15,16 +14,17 @@ from service.store.clicks import ClickWriter, Form
 from service.store.connections import Database
 from service.store.errors import InDoubt, RowLocked, StoreError, Unavailable
 from service.store.urls import New, Urls
-from tests.support.postgres import CloneDsns
+from tests.support.postgres import CloneDsns, TestCluster
 
 Connection = Any  # asyncpg.Connection
 
 CODES = ["a", "B", "b", "c-1", "_d"]
 
 
-@pytest.fixture
-async def writer(dsns: CloneDsns) -> AsyncIterator[ClickWriter]:
-    async with ClickWriter(dsns.service, Settings(lock_timeout=0.1)) as made:
+@pytest.fixture(params=["session", "transaction"])
+async def writer(dsns: CloneDsns, request: pytest.FixtureRequest) -> AsyncIterator[ClickWriter]:
+    url = dsns.service if request.param == "session" else dsns.transactional
+    async with ClickWriter(url, Settings(lock_timeout=0.1)) as made:
         yield made
 
 
@@ -131,16 +131,16 @@ async def terminate_the_waiting(dsns: CloneDsns) -> None:
 
 
 async def test_a_server_that_says_nothing_leaves_the_statement_in_doubt(
-    dsns: CloneDsns, links: list[str], connection: Connection
+    postgres: TestCluster, dsns: CloneDsns, links: list[str], connection: Connection
 ) -> None:
     settings = Settings(deadline=0.3, lock_timeout=0.1)
     async with ClickWriter(dsns.service, settings) as writer, AsyncExitStack() as stack:
         await writer.count({"a": ids(1)}, Form.ONCE)
         pid = await connection.fetchval(
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
-            "AND usename = 'hopcount_app' AND query LIKE '%counted%'"
+            "AND usename = 'hopcount_app' ORDER BY state_change DESC LIMIT 1"
         )
-        stop(pid, stack)
+        stop(postgres, pid, stack)
         click = ids(1)
         with pytest.raises(InDoubt):
             await writer.count({"a": click}, Form.ONCE)
@@ -150,10 +150,9 @@ async def test_a_server_that_says_nothing_leaves_the_statement_in_doubt(
     assert (await counts(connection))["a"] == (2, 2)
 
 
-def stop(pid: int, stack: AsyncExitStack) -> None:
-    process = psutil.Process(pid)
-    process.suspend()
-    stack.callback(process.resume)
+def stop(postgres: TestCluster, pid: int, stack: AsyncExitStack) -> None:
+    postgres.signal(pid, "STOP")
+    stack.callback(postgres.signal, pid, "CONT")
 
 
 async def test_a_database_that_is_away_is_unavailable() -> None:
@@ -176,10 +175,11 @@ async def test_the_plan_takes_the_rows_in_the_order_of_their_codes(
     await writer.count({"a": ids(1)}, Form.ONCE)
     session = writer._connection
     assert session is not None
-    await session.execute(f"PREPARE quick AS {Form.ONCE.value}")
-    plan = await session.fetch(
-        "EXPLAIN (COSTS OFF) EXECUTE quick (ARRAY['a'], ARRAY[1], ARRAY[1], ARRAY[gen_random_uuid()])"
-    )
+    async with writer._route.settled(session):
+        await session.execute(f"PREPARE quick AS {Form.ONCE.value}")
+        plan = await session.fetch(
+            "EXPLAIN (COSTS OFF) EXECUTE quick (ARRAY['a'], ARRAY[1], ARRAY[1], ARRAY[gen_random_uuid()])"
+        )
     # A nested loop takes the rows of its first input in their order, and those are sorted.
     nodes = [line.strip(" ->") for (line,) in plan if "Filter" not in line]
     update = nodes.index("Update on urls u")

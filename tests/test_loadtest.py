@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,12 +24,11 @@ from loadtest.generator import Load
 from loadtest.keys import Keys
 from loadtest.measure import Bench, Plan
 from loadtest.observe import Activity
-from loadtest.starting import Postgres
 from loadtest.tally import Tally
 from loadtest.variants import InvalidVariant, Variant
 from loadtest.verdict import Verdict
 from tests.support.broken_server import Fault, broken_server
-from tests.support.postgres import CloneDsns, TestCluster, execute
+from tests.support.postgres import CloneDsns, execute, reachable_dir
 from tests.support.server import environment, free_port, hopcount, serving
 from tests.support.waiting import until
 
@@ -100,10 +100,10 @@ def test_a_server_that_counts_before_it_answers_is_never_called_broken(clicks: l
 
 
 @pytest.fixture(scope="module")
-def bench(postgres: TestCluster) -> Bench:
-    made = Bench(Postgres(postgres.running))
-    made.prepare(50, lambda _: None)
-    return made
+def bench() -> Iterator[Bench]:
+    with reachable_dir() as place, measure.bench(place / "data") as made:
+        made.prepare(50, lambda _: None)
+        yield made
 
 
 def measured(

@@ -143,7 +143,11 @@ async def test_what_waits_and_the_connections_are_added_up(server: Server, dsns:
 
 async def test_redirects_that_come_to_nothing(dsns: CloneDsns, postgres: TestCluster) -> None:
     with serving(database_url=dsns.service, workers=2, deadline=1, queue_limit=3) as server:
-        await asyncio.to_thread(execute, postgres.maintenance, f"ALTER DATABASE {dsns.name} ALLOW_CONNECTIONS false")
+        for away in (
+            f"ALTER DATABASE {dsns.name} ALLOW_CONNECTIONS false",
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{dsns.name}'",
+        ):
+            await asyncio.to_thread(execute, postgres.maintenance, away)
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
             answers = await asyncio.gather(*(client.get("/a") for _ in range(20)))
         assert {answer.status_code for answer in answers} == {503}
@@ -151,7 +155,7 @@ async def test_redirects_that_come_to_nothing(dsns: CloneDsns, postgres: TestClu
         shed = found["hopcount_shed_requests_total",]
         assert found["hopcount_redirects_total", "GET", "503"] == 20
         assert 20 - 2 * 3 <= shed < 20
-        assert found["hopcount_statement_retries_total", "Unavailable"] > 0
+        assert any(name == "hopcount_statement_retries_total" and value for (name, *_), value in found.items())
         await until(lambda: scrape(server)["hopcount_waiting_requests",] == 0)
 
 

@@ -103,7 +103,7 @@ async def test_matches_that_are_not_among_the_newest_are_found_through_the_index
     hosts = ["first"] * 300 + ["old"] * 15_000 + ["new"] * 45_000
     await put_in(connection, (f"https://{host}.example/{number}" for number, host in enumerate(hosts)))
     await connection.execute("VACUUM ANALYZE hopcount.urls")
-    asked = await asyncpg.connect(dsns.service, server_settings={"plan_cache_mode": mode})
+    asked = await asyncpg.connect(dsns.direct, server_settings={"plan_cache_mode": mode})
     try:
         await asked.execute(f"PREPARE search (uuid, bigint, text, bigint) AS {store._SEARCH}")
         text = await asked.fetchval(

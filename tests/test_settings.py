@@ -44,6 +44,24 @@ def test_a_bad_setting_is_named(environ: dict[str, str], named: str) -> None:
         settings.read(environ)
 
 
+def test_a_setting_can_stand_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("postgresql://service@db/hopcount\n")
+    named = {"HOPCOUNT_DATABASE_URL_FILE": str(secret)}
+    assert settings.read(named).database_url == "postgresql://service@db/hopcount"
+    assert settings.read(named, database_url="postgresql://given").database_url == "postgresql://given"
+    with pytest.raises(InvalidSettings, match="HOPCOUNT_DATABASE_URL and HOPCOUNT_DATABASE_URL_FILE are both set"):
+        settings.read(named | {"HOPCOUNT_DATABASE_URL": "postgresql://other"})
+    with pytest.raises(InvalidSettings, match=r"HOPCOUNT_DATABASE_URL_FILE: .*missing cannot be read: No such file"):
+        settings.read({"HOPCOUNT_DATABASE_URL_FILE": str(tmp_path / "missing")})
+    secret.write_bytes(b"\xff")
+    with pytest.raises(InvalidSettings, match="it is not text"):
+        settings.read(named)
+    secret.write_text("9000")
+    with pytest.raises(InvalidSettings, match="HOPCOUNT_PROT is not a setting"):
+        settings.read({"HOPCOUNT_PROT_FILE": str(secret)})
+
+
 def test_the_public_url_is_the_base_url_or_the_address() -> None:
     assert Settings(base_url="https://hop.example/").public_url == "https://hop.example"
     assert Settings(host="::1", port=80).public_url == "http://[::1]:80"

@@ -154,10 +154,10 @@ FORBIDDEN = [
 
 @pytest.mark.parametrize("statement", ALLOWED)
 def test_the_service_may(dsns: CloneDsns, statement: str) -> None:
-    execute(dsns.service, statement)
+    execute(dsns.direct, statement)
 
 
 @pytest.mark.parametrize("statement", FORBIDDEN)
 def test_the_service_may_not(dsns: CloneDsns, statement: str) -> None:
     with pytest.raises(Exception, match=r"permission denied|must be owner"):
-        execute(dsns.service, statement)
+        execute(dsns.direct, statement)

@@ -8,7 +8,7 @@ import msgspec
 from uuid_utils import UUID
 
 from service.settings import Settings
-from service.store.connections import Connection, connect, milliseconds, translated
+from service.store.connections import Connection, Route, milliseconds, translated
 from service.store.errors import InDoubt, Unavailable
 
 Batch = Mapping[str, Sequence[UUID]]
@@ -101,12 +101,12 @@ class ClickWriter:
     """
 
     def __init__(self, dsn: str, settings: Settings) -> None:
-        self._dsn = dsn
-        self._timeout = settings.deadline
-        self._session = _SESSION | {
+        timeouts = {
             "lock_timeout": milliseconds(settings.lock_timeout),
             "statement_timeout": milliseconds(settings.deadline),
         }
+        self._route = Route.to(dsn, _SESSION | timeouts)
+        self._timeout = settings.deadline
         self._connection: Connection | None = None
 
     async def count(self, batch: Batch, form: Form) -> Counted:
@@ -116,7 +116,7 @@ class ClickWriter:
         yet be; the same clicks can be sent once more, but not with Form.ONCE.
         """
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, self._timeout, **self._session)
+            self._connection = await self._route.connect(self._timeout, command_timeout=self._timeout)
         codes = sorted(batch)
         first: list[int] = []
         last: list[int] = []
@@ -126,8 +126,9 @@ class ClickWriter:
             ids += batch[code]
             last.append(len(ids))
         try:
-            # asyncpg hands the rows over when the server is ready again, and thus has committed.
-            rows = await self._connection.fetch(form.value, codes, first, last, ids, timeout=self._timeout)
+            async with self._route.settled(self._connection):
+                # asyncpg hands the rows over when the server is ready again, and thus has committed.
+                rows = await self._connection.fetch(form.value, codes, first, last, ids)
         except Exception as error:
             meaning = translated(error)
             if isinstance(meaning, InDoubt | Unavailable):

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from types import MappingProxyType
 from typing import Any, Self, TypeAlias
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import asyncpg
+import msgspec
 
 from service.settings import Settings
 from service.store.errors import InDoubt, RolledBack, RowLocked, StoreError, TooMuch, Unavailable
@@ -49,11 +51,15 @@ def _reason(error: Exception) -> str:
     """What `error` says, without the values that it may quote: they could be destinations, and this is logged."""
     if isinstance(error, asyncpg.DataError):
         return type(error).__name__
+    if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
+        return f"{error} (through PgBouncer, the database URL ends in ?pool_mode=transaction)"
     if isinstance(error, asyncpg.PostgresError):
         return str(error.args[0])  # without its DETAIL
     if isinstance(error, ValueError) and not isinstance(error, asyncpg.ClientConfigurationError):
         # An argument that asyncpg could not send.
         return type(error).__name__
+    if isinstance(error, TimeoutError):
+        return "no answer from PostgreSQL in time"
     return str(error) or type(error).__name__
 
 
@@ -68,18 +74,58 @@ def too_much_if_cancelled() -> Iterator[None]:
         raise
 
 
-async def connect(dsn: str, timeout: float, **server_settings: str) -> Connection:
-    """One connection, which the caller closes. Raises Unavailable."""
-    try:
-        return await asyncpg.connect(
-            dsn,
-            timeout=timeout,
-            # Prepared once and for all: by default asyncpg forgets a statement after five minutes.
-            max_cached_statement_lifetime=0,
-            server_settings={"application_name": APPLICATION, **server_settings},
-        )
-    except (*FAILURES, ValueError) as error:
-        raise Unavailable(f"cannot connect to PostgreSQL: {error or type(error).__name__}") from error
+class Route(msgspec.Struct, frozen=True):
+    """How a database is reached, and the settings that hold in its sessions."""
+
+    dsn: str
+    settings: Mapping[str, str]
+    pooled: bool
+    """Through a pooler in transaction mode: between two transactions nothing of a session is kept."""
+
+    @classmethod
+    def to(cls, url: str, settings: Mapping[str, str] = MappingProxyType({})) -> Self:
+        """The way that `url` names; with `pool_mode=transaction` in its query, through a pooler.
+
+        Raises Unavailable.
+        """
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise Unavailable(f"the database URL is not usable: {error}") from error
+        query = parse_qsl(parts.query, keep_blank_values=True)
+        modes = {value for name, value in query if name == "pool_mode"}
+        if modes - {"transaction"}:
+            raise Unavailable("the database URL is not usable: its pool_mode is transaction, or is left out")
+        rest = urlencode([pair for pair in query if pair[0] != "pool_mode"], quote_via=quote)
+        return cls(parts._replace(query=rest).geturl() if modes else url, settings, bool(modes))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What asyncpg has to know, to connect."""
+        ours = {"application_name": APPLICATION}
+        if self.pooled:
+            # A prepared statement would be on one server's connection, and the next transaction on another.
+            return {"dsn": self.dsn, "statement_cache_size": 0, "server_settings": ours}
+        # Prepared once and for all: by default asyncpg forgets a statement after five minutes.
+        return {"dsn": self.dsn, "max_cached_statement_lifetime": 0, "server_settings": {**ours, **self.settings}}
+
+    @asynccontextmanager
+    async def settled(self, connection: Connection) -> AsyncIterator[None]:
+        """Inside, the settings hold for `connection`. Through a pooler it is a transaction, committed at the end."""
+        if not self.pooled:
+            yield
+            return
+        async with connection.transaction():
+            for_this_one = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in self.settings.items())
+            await connection.execute(for_this_one or "SELECT")
+            yield
+
+    async def connect(self, timeout: float, **options: Any) -> Connection:
+        """One connection, which the caller closes. Raises Unavailable."""
+        try:
+            return await asyncpg.connect(timeout=timeout, **self.options, **options)
+        except (*FAILURES, ValueError) as error:
+            raise Unavailable(f"cannot connect to PostgreSQL: {_reason(error)}") from error
 
 
 def milliseconds(seconds: float) -> str:
@@ -106,15 +152,15 @@ class Database:
     ) -> None:
         """At most `size` connections; `timeout` (seconds) bounds connecting and waiting for one of them,
         `statement_timeout` each statement; `role` is assumed by every connection, `session` are its settings."""
-        self._dsn = dsn
+        settings = dict(session)
+        if statement_timeout is not None:
+            settings["statement_timeout"] = milliseconds(statement_timeout)
+        if role is not None:
+            settings["role"] = role
+        self._route = Route.to(dsn, settings)
         self._size = size
         self._timeout = timeout
         self._statement_timeout = statement_timeout
-        self._session = {"application_name": APPLICATION, **session}
-        if statement_timeout is not None:
-            self._session["statement_timeout"] = milliseconds(statement_timeout)
-        if role is not None:
-            self._session["role"] = role
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     @classmethod
@@ -138,8 +184,10 @@ class Database:
         """A connection of the pool."""
         assert self._pool is not None, "a Database is used inside its context"  # noqa: S101
         try:
-            async with self._pool.acquire(timeout=self._timeout) as connection:
-                yield connection  # type: ignore[misc]  # the pool's proxy has all of its methods
+            async with self._pool.acquire(timeout=self._timeout) as proxy:
+                connection: Connection = proxy  # type: ignore[assignment]  # it has all of its methods
+                async with self._route.settled(connection):
+                    yield connection
         except FAILURES as error:
             raise Unavailable(_reason(error)) from error
 
@@ -169,7 +217,7 @@ class Database:
     async def __aenter__(self) -> Self:
         try:
             self._pool = await asyncpg.create_pool(
-                self._dsn,
+                **self._route.options,
                 min_size=0,
                 max_size=self._size,
                 # By default a connection is thrown away after 50,000 statements: a hiccup for nothing.
@@ -177,9 +225,7 @@ class Database:
                 timeout=self._timeout,
                 # The server's own timeout goes first; this one is for a server that is silent.
                 command_timeout=self._statement_timeout and 1.5 * self._statement_timeout,
-                max_cached_statement_lifetime=0,
                 reset=_keep,
-                server_settings=self._session,
             )
         except ValueError as error:
             raise Unavailable(f"the database URL is not usable: {error}") from error

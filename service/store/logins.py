@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import asyncpg
 
-from service.store.connections import connect
+from service.store.connections import Route
 from service.store.errors import Unavailable
 
 ADMINISTRATOR = "hopcount_admin"
@@ -18,7 +18,7 @@ _TIMEOUT = 10.0
 
 async def create(dsn: str, passwords: Mapping[str, str]) -> None:
     """Make what is missing of the logins and the database. `dsn` as superuser. Raises Unavailable."""
-    connection = await connect(dsn, _TIMEOUT)
+    connection = await Route.to(dsn).connect(_TIMEOUT)
     try:
         for login, attribute in ((ADMINISTRATOR, "CREATEROLE"), (SERVICE, "")):
             if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", login):
@@ -33,7 +33,7 @@ async def create(dsn: str, passwords: Mapping[str, str]) -> None:
 
 async def grant_service(dsn: str) -> None:
     """Let the service's login act as the service's role. `dsn` as administrator. Raises Unavailable."""
-    connection = await connect(dsn, _TIMEOUT)
+    connection = await Route.to(dsn).connect(_TIMEOUT)
     try:
         await connection.execute(f"GRANT hopcount_service TO {SERVICE}")
         await connection.execute(f"REVOKE CONNECT, TEMPORARY ON DATABASE {DATABASE} FROM PUBLIC")

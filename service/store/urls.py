@@ -211,8 +211,11 @@ class Urls:
     async def every(self) -> AsyncIterator[Link]:
         """All links in the order of their ids, as of one moment, without holding them in memory."""
         async with self._database.transaction() as connection:
-            async for row in connection.cursor(_EXPORT, prefetch=1000):
-                yield Link(**row)
+            # asyncpg's own cursors leave a named statement behind, which a pooler would hand to others.
+            await connection.execute(f"DECLARE links NO SCROLL CURSOR FOR {_EXPORT}")
+            while rows := await connection.fetch("FETCH 1000 FROM links"):
+                for row in rows:
+                    yield Link(**row)
 
     async def totals(self) -> Totals:
         row = await self._database.fetchrow(_TOTALS)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import TextIO
 
 import psutil
 
@@ -62,13 +63,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(*, port: int | None = None, **settings: object) -> Iterator[Server]:
-    """A service that listens; ended, by force if need be, with the context."""
+def serving(*, port: int | None = None, log: TextIO | None = None, **settings: object) -> Iterator[Server]:
+    """A service that listens; ended, by force if need be, with the context. `log` gets its standard error."""
     port = port or free_port()
     process = subprocess.Popen(
         [HOPCOUNT, "serve"],
         env=environment(port=port, **settings),
         stdout=subprocess.PIPE,
+        stderr=log,
         text=True,
     )
     server = Server(process, port)
