@@ -166,6 +166,16 @@ def test_the_dashboard_asks_the_data_source_that_is_provided(dashboard: dict[str
     assert all(target["expr"] for target in targets(dashboard))
 
 
+@pytest.mark.parametrize("part", ["requirements.lock", "build.lock"])
+def test_the_image_has_the_versions_that_are_tested(part: str) -> None:
+    def pins(path: Path) -> set[str]:
+        return set(re.findall(r"^(\S+==\S+)", path.read_text(), re.MULTILINE))
+
+    pinned = pins(ROOT / "deploy" / part)
+    assert pinned
+    assert pinned <= pins(ROOT / "requirements.lock")
+
+
 @needs_systemd
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     units = [unit for unit in SYSTEMD.iterdir() if unit.suffix in {".service", ".timer"}]

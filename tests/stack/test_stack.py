@@ -207,6 +207,11 @@ async def test_prometheus_sees_what_the_clients_received(stack: Stack, key: str)
     assert {rule["health"] for rule in rules} <= {"ok", "unknown"}
 
 
+def test_the_rules_fire_when_they_should(stack: Stack) -> None:
+    promtool = ("run", "--rm", "--entrypoint", "promtool", "prometheus", "test", "rules")
+    stack(*promtool, "/etc/prometheus/rules_test.yml", profiles=("observe",))
+
+
 def test_prometheus_answers_every_query_of_the_dashboard(stack: Stack) -> None:
     dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "hopcount.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
