@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import repeat, takewhile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from tests.support.server import Server, free_port, serving
 from tests.support.traffic import Tally, drive
 from tests.support.waiting import until
 from tests.test_api import LINKS, make_key
+
+Kind = tuple[Callable[[Path, Path], list[str]], str]
+"""The command that starts it, and its configuration."""
 
 PROXIES = Path(__file__).parent.parent / "deploy" / "proxies"
 LONGEST = "https://example.org/" + "a" * (8192 - len("https://example.org/"))
@@ -70,6 +74,28 @@ def dsns(postgres: TestCluster) -> Iterator[CloneDsns]:
         yield clone
 
 
+@contextmanager
+def running(kind: Kind, place: Path, *upstreams: int) -> Iterator[int]:
+    """A proxy as it is configured, before the `upstreams`: its port."""
+    start, file = kind
+    port = free_port()
+    text = re.sub(r":808\d\b", f":{port}", (PROXIES / file).read_text())
+    for example, upstream in zip((8000, 8001), upstreams, strict=False):
+        text = text.replace(f"# server two 127.0.0.1:{example}", f"server two 127.0.0.1:{upstream}")
+        text = text.replace(f"# server 127.0.0.1:{example}", f"server 127.0.0.1:{upstream}")
+        text = text.replace(f"127.0.0.1:{example}", f"127.0.0.1:{upstream}")
+    (place / file).write_text(text)
+    process = subprocess.Popen(
+        start(place, place / file), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/opt/homebrew/bin", "HOME": str(place)},
+    )  # fmt: skip
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
 @pytest.fixture(
     scope="module",
     params=[
@@ -81,40 +107,78 @@ def dsns(postgres: TestCluster) -> Iterator[CloneDsns]:
         for start, file in ((nginx, "nginx.conf"), (haproxy, "haproxy.cfg"), (caddy, "Caddyfile"))
     ],
 )
-def proxied(request: pytest.FixtureRequest, dsns: CloneDsns) -> Iterator[Proxied]:
-    start: Callable[[Path, Path], list[str]] = request.param[0]
-    file: str = request.param[1]
-    with reachable_dir() as place, (place / "log").open("w") as log:
-        port = free_port()
-        with serving(database_url=dsns.service, workers=2, trusted_proxies="127.0.0.1", log=log) as server:
-            text = re.sub(r":808\d\b", f":{port}", (PROXIES / file).read_text())
-            (place / file).write_text(text.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}"))
-            process = subprocess.Popen(
-                start(place, place / file), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/opt/homebrew/bin", "HOME": str(place)},
-            )  # fmt: skip
-            try:
-                yield Proxied(server, place / "log", port, make_key(dsns, start.__name__, "write"))
-            finally:
-                process.terminate()
-                process.wait()
+def kind(request: pytest.FixtureRequest) -> Kind:
+    chosen: Kind = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def proxied(kind: Kind, dsns: CloneDsns) -> Iterator[Proxied]:
+    with (
+        reachable_dir() as place,
+        (place / "log").open("w") as log,
+        serving(database_url=dsns.service, workers=2, trusted_proxies="127.0.0.1", log=log) as server,
+        running(kind, place, server.port) as port,
+    ):
+        yield Proxied(server, place / "log", port, make_key(dsns, kind[0].__name__, "write"))
+
+
+async def listens(port: int) -> None:
+    def answers() -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    await until(answers)
 
 
 @pytest.fixture
 async def link(proxied: Proxied) -> str:
     """A link of the test's own; the proxy listens."""
-
-    def listens() -> bool:
-        try:
-            return proxied.call("GET", "/health/live").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    await until(listens)
+    await listens(proxied.port)
     code = uuid4().hex
     made = proxied.call("PUT", f"{LINKS}/{code}", json={"original_url": LONGEST}, headers=proxied.key)
     assert made.status_code == 201, made.text
     return code
+
+
+class Forgetful:
+    """A server that answers, and keeps connections, but closes them when it is asked for what is lost."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self.kept: set[asyncio.StreamWriter] = set()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.kept.add(writer)
+        with suppress(asyncio.IncompleteReadError, OSError):
+            while b"/lost" not in await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            self.lost += 1
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        self.kept.remove(writer)
+
+
+async def test_a_request_that_got_no_answer_is_not_sent_again(kind: Kind) -> None:
+    """It may have been counted. On a fresh connection and on one that was kept, with another server to go to."""
+    forgetful = Forgetful()
+    with reachable_dir() as place:
+        async with (
+            await asyncio.start_server(forgetful, "127.0.0.1") as one,
+            await asyncio.start_server(forgetful, "127.0.0.1") as two,
+        ):
+            with running(kind, place, *(server.sockets[0].getsockname()[1] for server in (one, two))) as port:
+                await asyncio.to_thread(asyncio.run, listens(port))
+                for asked in range(1, 5):
+                    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                        assert (await client.get("/there")).status_code == 200
+                        with suppress(httpx.RemoteProtocolError):  # HAProxy's answer, on a connection that was kept
+                            assert (await client.get("/lost")).status_code == 502
+                    assert forgetful.lost == asked
+            await until(lambda: not forgetful.kept)
 
 
 async def test_one_request_is_one_click_also_with_the_longest_location(proxied: Proxied, link: str) -> None:
