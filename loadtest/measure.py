@@ -6,8 +6,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -170,7 +171,7 @@ def carry_out(plan: Plan, data_dir: Path, on_progress: OnProgress, on_run: Calla
 
 
 def measure(database: Bench, cell: Cell, plan: Plan, number: int, *, kill_after: float | None = None) -> Run:
-    """One measurement. `kill_after` so many seconds, the workers of the server are killed by kill -9."""
+    """One measurement. `kill_after` so many seconds of load, the workers of the server are killed by kill -9."""
     links = cell.keys.links
     outside = database.superuser_dsn(links)
     asyncio.run(observe.checkpoint(outside))
@@ -184,7 +185,7 @@ def measure(database: Bench, cell: Cell, plan: Plan, number: int, *, kill_after:
         )  # fmt: skip
         cpu = (target.cpu_seconds, database.cpu_seconds)
         if kill_after is not None:
-            threading.Timer(kill_after, target.kill_workers).start()
+            threading.Thread(target=_kill, args=(target, cell.connections, kill_after), daemon=True).start()
         if plan.generator == "wrk" and cell.rate is None:
             warm = wrk.run(load, max(1.0, plan.warm_up))
             measured: Capacity | Generated = wrk.run(load, plan.seconds)
@@ -225,6 +226,15 @@ def _of_capacity(
         cost=_cost(used, warm.cpu_seconds + measured.cpu_seconds, redirected) if verdict.kept else None,
         generator_limited=share > NEARLY_ALL,
     )  # fmt: skip
+
+
+def _kill(target: variants.Target, connections: int, after: float) -> None:
+    """Not before all clients are connected: how long the generator takes to start is the machine's affair."""
+    with suppress(psutil.Error):
+        while target.connections < connections:
+            time.sleep(0.01)
+        time.sleep(after)
+        target.kill_workers()
 
 
 def _of_generated(

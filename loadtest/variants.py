@@ -73,6 +73,12 @@ class Target:
         """Of all its processes until now."""
         return cpu_seconds(self._tree())
 
+    @property
+    def connections(self) -> int:
+        """Of clients, that are open now."""
+        found = [one for process in self._tree() for one in process.net_connections("tcp")]
+        return sum(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == self.port for one in found)
+
     def kill_workers(self) -> None:
         """kill -9 of everything but the main process."""
         for process in self._tree()[1:]:

@@ -142,7 +142,7 @@ def test_lost_updates_are_noticed_and_have_no_speed(bench: Bench) -> None:
 
 
 def test_counting_after_the_answer_is_noticed_when_the_worker_is_killed(bench: Bench) -> None:
-    run = measured(bench, "after_response", Keys("uniform", 50), kill_after=1.7)
+    run = measured(bench, "after_response", Keys("uniform", 50), kill_after=1.0)
     assert run.verdict.outcome == "broken"
     assert run.verdict.lost > 0
 
