@@ -8,8 +8,8 @@ import msgspec
 
 SETTINGS = (
     "server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_level", "shared_buffers",
-    "max_wal_size", "checkpoint_timeout", "wal_buffers", "commit_delay", "max_connections", "random_page_cost",
-    "jit", "autovacuum", "autovacuum_naptime", "data_checksums", "huge_pages",
+    "max_wal_size", "min_wal_size", "checkpoint_timeout", "wal_buffers", "commit_delay", "max_connections",
+    "random_page_cost", "jit", "autovacuum", "autovacuum_naptime", "data_checksums", "huge_pages",
 )  # fmt: skip
 
 

@@ -219,7 +219,7 @@ class Cluster:
             "full_page_writes": "on",
             # Checkpoints seldom and spread out: each makes the WAL of the next minutes larger.
             "max_wal_size": "4GB",
-            "min_wal_size": "1GB",
+            "min_wal_size": "4GB",
             "checkpoint_timeout": "15min",
             "wal_buffers": "16MB",
             "random_page_cost": "1.1",
