@@ -123,6 +123,7 @@ def test_it_is_for_its_owner_alone_and_durable(data_dir: Path) -> None:
         for durable in ("fsync", "synchronous_commit", "full_page_writes"):
             assert settings[durable] == "on"
         assert settings["data_checksums"] == "on"
+        assert settings["min_wal_size"] == settings["max_wal_size"], "segments are removed, and made anew under load"
 
 
 def test_a_second_service_on_the_same_directory_is_refused(data_dir: Path) -> None:
