@@ -16,7 +16,7 @@ from uuid_utils import UUID, uuid7
 from service.metrics import RedirectMetrics
 from service.settings import Settings
 from service.store.clicks import Batch, Counted, Form
-from service.store.errors import RowLocked, StoreError, Unavailable
+from service.store.errors import InDoubt, RolledBack, RowLocked, StoreError, Unavailable
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
@@ -71,6 +71,7 @@ class Ledger:
         self._writers = writers
         self._look_up = look_up
         self._metrics = metrics
+        metrics.foresee(Unavailable, InDoubt, RowLocked, RolledBack)
         self._tasks: list[asyncio.Task[None]] = []
         self._unfinished = 0  # clicks that are waiting, held or in a statement
         self._waiting: deque[_Click] = deque()

@@ -58,6 +58,11 @@ class RedirectMetrics:
         self._size.observe(clicks)
         self._time.observe(seconds)
 
+    def foresee(self, *errors: type[Exception]) -> None:
+        """Show zero for these until they fail a statement: Prometheus sees no rise where nothing was before."""
+        for error in errors:
+            self._failed.labels(error.__name__)
+
     def failed(self, error: Exception) -> None:
         """A statement will be sent again."""
         self._failed.labels(type(error).__name__).inc()

@@ -143,6 +143,9 @@ async def test_what_waits_and_the_connections_are_added_up(server: Server, dsns:
 
 async def test_redirects_that_come_to_nothing(dsns: CloneDsns, postgres: TestCluster) -> None:
     with serving(database_url=dsns.service, workers=2, deadline=1, queue_limit=3) as server:
+        found = scrape(server)
+        for reason in ("InDoubt", "RolledBack", "RowLocked", "Unavailable"):
+            assert found["hopcount_statement_retries_total", reason] == 0
         for away in (
             f"ALTER DATABASE {dsns.name} ALLOW_CONNECTIONS false",
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{dsns.name}'",

@@ -25,6 +25,8 @@ Kind = tuple[Callable[[Path, Path], list[str]], str]
 """The command that starts it, and its configuration."""
 
 PROXIES = Path(__file__).parent.parent / "deploy" / "proxies"
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/opt/homebrew/bin"
+"""Debian has servers in /usr/sbin, which is not everybody's PATH."""
 LONGEST = "https://example.org/" + "a" * (8192 - len("https://example.org/"))
 
 
@@ -87,7 +89,7 @@ def running(kind: Kind, place: Path, *upstreams: int) -> Iterator[int]:
     (place / file).write_text(text)
     process = subprocess.Popen(
         start(place, place / file), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/opt/homebrew/bin", "HOME": str(place)},
+        env={"PATH": PATH, "HOME": str(place)},
     )  # fmt: skip
     try:
         yield port
@@ -102,7 +104,9 @@ def running(kind: Kind, place: Path, *upstreams: int) -> Iterator[int]:
         pytest.param(
             (start, file),
             id=start.__name__,
-            marks=pytest.mark.skipif(shutil.which(start.__name__) is None, reason=f"{start.__name__} is not installed"),
+            marks=pytest.mark.skipif(
+                shutil.which(start.__name__, path=PATH) is None, reason=f"{start.__name__} is not installed"
+            ),
         )
         for start, file in ((nginx, "nginx.conf"), (haproxy, "haproxy.cfg"), (caddy, "Caddyfile"))
     ],
