@@ -161,6 +161,24 @@ async def test_a_database_that_is_away_is_unavailable() -> None:
             await writer.count({"a": ids(1)}, Form.ONCE)
 
 
+async def test_a_handshake_that_makes_no_sense_is_an_unavailable_database() -> None:
+    async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"R\0\0\0\x06\0\0")  # an answer to the authentication that ends too early
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(welcome, "127.0.0.1")
+    async with server:
+        dsn = "postgresql://x:x@127.0.0.1:{}/x?sslmode=disable".format(server.sockets[0].getsockname()[1])
+        async with ClickWriter(dsn, Settings()) as writer:
+            with pytest.raises(Unavailable, match="cannot connect"):
+                await writer.count({"a": ids(1)}, Form.ONCE)
+        async with Database.of_worker(Settings(), dsn) as database:
+            with pytest.raises(Unavailable, match="cannot connect"):
+                await database.fetchval("SELECT 1")
+
+
 @pytest.mark.parametrize("links_in_all", [2, 5, 100, 20_000])
 async def test_the_plan_takes_the_rows_in_the_order_of_their_codes(
     links_in_all: int, writer: ClickWriter, connection: Connection

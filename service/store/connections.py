@@ -122,10 +122,16 @@ class Route(msgspec.Struct, frozen=True):
 
     async def connect(self, timeout: float, **options: Any) -> Connection:
         """One connection, which the caller closes. Raises Unavailable."""
-        try:
-            return await asyncpg.connect(timeout=timeout, **self.options, **options)
-        except (*FAILURES, ValueError) as error:
-            raise Unavailable(f"cannot connect to PostgreSQL: {_reason(error)}") from error
+        return await _connect(timeout=timeout, **self.options, **options)
+
+
+async def _connect(*arguments: Any, **options: Any) -> Connection:
+    """As `asyncpg.connect`. Raises Unavailable for whatever is in the way: a handshake that is not PostgreSQL's,
+    of a proxy in a failover for example, makes asyncpg raise almost anything."""
+    try:
+        return await asyncpg.connect(*arguments, **options)
+    except Exception as error:
+        raise Unavailable(f"cannot connect to PostgreSQL: {_reason(error)}") from error
 
 
 def milliseconds(seconds: float) -> str:
@@ -223,6 +229,7 @@ class Database:
                 # By default a connection is thrown away after 50,000 statements: a hiccup for nothing.
                 max_queries=2**62,
                 timeout=self._timeout,
+                connect=_connect,
                 # The server's own timeout goes first; this one is for a server that is silent.
                 command_timeout=self._statement_timeout and 1.5 * self._statement_timeout,
                 reset=_keep,
