@@ -16,7 +16,7 @@ from service.postgres import SUPERUSER, Cluster, PostgresError, account, private
 from service.settings import environment
 from service.store import logins, partitions
 from service.store.connections import OWNER, Database
-from service.store.errors import StoreError
+from service.store.errors import StoreError, Unavailable
 from service.store.keys import Keys, NameTaken
 
 MONTHS_AHEAD = 3
@@ -147,7 +147,7 @@ class Embedded:
                     _log.error("PostgreSQL has died and is started again")
                     try:
                         self.start(connections)
-                    except EmbeddedError as error:
+                    except (EmbeddedError, OSError) as error:  # a full disk, for example; it may pass
                         _log.error("%s", error)
 
         watcher = threading.Thread(target=watch, daemon=True)
@@ -214,7 +214,11 @@ def _write_private(path: Path, content: str) -> None:
 async def _after_deploy(dsn: str) -> None:
     await logins.grant_service(dsn)
     async with Database(dsn, 1, _TIMEOUT, role=OWNER) as database:
-        await partitions.make_ahead(database, datetime.now(UTC), MONTHS_AHEAD)
+        try:
+            await partitions.make_ahead(database, datetime.now(UTC), MONTHS_AHEAD)
+        except Unavailable as error:
+            # No reason not to serve: the default partition takes what has no month.
+            _log.warning("%s", error)
 
 
 async def _first_key(dsn: str) -> str | None:

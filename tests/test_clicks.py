@@ -170,7 +170,7 @@ async def test_a_handshake_that_makes_no_sense_is_an_unavailable_database() -> N
 
     server = await asyncio.start_server(welcome, "127.0.0.1")
     async with server:
-        dsn = "postgresql://x:x@127.0.0.1:{}/x?sslmode=disable".format(server.sockets[0].getsockname()[1])
+        dsn = f"postgresql://x:x@127.0.0.1:{server.sockets[0].getsockname()[1]}/x?sslmode=disable"
         async with ClickWriter(dsn, Settings()) as writer:
             with pytest.raises(Unavailable, match="cannot connect"):
                 await writer.count({"a": ids(1)}, Form.ONCE)

@@ -1,13 +1,16 @@
 """`hopcount serve` on its embedded PostgreSQL, with real processes and real signals."""
 
 import asyncio
+import errno
 import os
 import stat
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -16,7 +19,10 @@ import pytest
 
 from service import embedded
 from service.locks import LockFile
-from tests.support.postgres import reachable_dir
+from service.postgres import Cluster
+from service.store import partitions
+from service.store.partitions import Month
+from tests.support.postgres import execute, fetch, reachable_dir
 from tests.support.server import HOPCOUNT, Server, environment, free_port, hopcount, serving
 from tests.support.traffic import Tally, drive
 from tests.support.waiting import until
@@ -187,6 +193,46 @@ async def test_kill_9_of_postgresql(data_dir: Path) -> None:
             await until(lambda: tally.redirected.total() >= restarted_at + 500)
         await check_counts(data_dir, tally, codes)
         assert set(tally.statuses) <= {302, 503}
+
+
+async def test_postgresql_is_tried_again_where_starting_it_failed(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Cluster.start
+    tries: list[int] = []
+
+    def on_a_full_disk(self: Cluster, connections: int) -> None:
+        tries.append(connections)
+        if len(tries) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        start(self, connections)
+
+    def watch() -> None:
+        with embedded.running(data_dir) as running:
+            monkeypatch.setattr(Cluster, "start", on_a_full_disk)
+            killed = postmaster(data_dir)
+            assert killed is not None
+            with running.watched(0):
+                killed.kill()
+                asyncio.run(until(lambda: postmaster(data_dir) not in (None, killed)))
+
+    await asyncio.to_thread(watch)
+    assert len(tries) == 2
+
+
+def test_a_month_that_came_too_late_keeps_nothing_from_starting(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    month = Month.of(datetime.now(UTC))
+    with embedded.running(data_dir) as running:
+        running.deploy()
+        dsn = running.dsn("postgres")
+        execute(dsn, f"DROP TABLE {month.table}")
+        for number in range(2):
+            execute(dsn, f"INSERT INTO hopcount.clicks VALUES ('{UUID(int=month.first_id.int + number)}', 'a')")
+        monkeypatch.setattr(partitions, "MOVED_AT_ONCE", 1)
+        running.deploy()
+        assert fetch(dsn, "SELECT count(*) FROM hopcount.clicks_default")[0][0] == 2
 
 
 async def test_kill_9_of_both(data_dir: Path) -> None:

@@ -88,8 +88,10 @@ async def test_too_many_clicks_of_a_late_month_stay_where_they_are(
     for number in (first, first + 1):
         await connection.execute("INSERT INTO hopcount.clicks VALUES ($1, 'a')", UUID(int=number))
     with pytest.raises(Unavailable, match="They are safe where they are"):
-        await partitions.make_ahead(as_owner, LATER, 0)
+        await partitions.make_ahead(as_owner, LATER, 1)
     assert await connection.fetchval("SELECT count(*) FROM hopcount.clicks_default") == 2
+    attached = "SELECT count(*) FROM pg_inherits WHERE inhrelid = 'hopcount.clicks_2031_12'::regclass"
+    assert await connection.fetchval(attached) == 1, "the next month is late as well"
 
 
 async def test_attaching_waits_for_its_turn(as_owner: Database, connection: Connection) -> None:

@@ -99,11 +99,21 @@ async def make_ahead(database: Database, now: datetime, months: int) -> list[Mad
     """Make the partitions of this month and the `months` that follow, where they are missing.
 
     `database` as the owner. Redirects go on: a month is built apart and attached under a short lock
-    timeout. Raises Unavailable; what was made until then stays.
+    timeout. Raises Unavailable for the first that could not be made; all others are there then.
     """
     this = Month.of(now)
-    made = [await _make(database, this.plus(ahead)) for ahead in range(months + 1)]
-    return [month for month in made if month is not None]
+    made = []
+    failure: Unavailable | None = None
+    for ahead in range(months + 1):
+        try:
+            if month := await _make(database, this.plus(ahead)):
+                made.append(month)
+        except Unavailable as error:
+            # A month that has come too late must not make the next one late as well.
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    return made
 
 
 async def _make(database: Database, month: Month) -> Made | None:
