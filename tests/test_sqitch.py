@@ -109,6 +109,18 @@ def test_every_change_alone_can_be_reverted_and_deployed_again(running: Embedded
     sqitch(running, "revert", "-y", "--target", "embedded")
 
 
+def test_a_deployer_that_does_not_inherit_what_its_roles_may(running: Embedded) -> None:
+    superuser = running.dsn("postgres")
+    execute(superuser, "ALTER ROLE hopcount_admin NOINHERIT")
+    try:
+        before = dump(running)
+        sqitch(running, "deploy", "--verify", "--target", "embedded")
+        sqitch(running, "revert", "-y", "--target", "embedded")
+        assert dump(running) == before
+    finally:
+        execute(superuser, "ALTER ROLE hopcount_admin INHERIT")
+
+
 def test_every_change_has_its_three_scripts_and_the_release_a_tag() -> None:
     for kind in ("deploy", "revert", "verify"):
         assert {path.stem for path in (PROJECT / kind).glob("*.sql")} == set(changes())

@@ -2,6 +2,7 @@
 
 BEGIN;
 
+SET LOCAL ROLE hopcount_owner;
 SET LOCAL lock_timeout = '5s';
 DROP DOMAIN hopcount.destination;
 

@@ -2,6 +2,7 @@
 
 BEGIN;
 
+SET LOCAL ROLE hopcount_owner;
 SELECT 'https://example.org/?q=%20#f'::hopcount.destination;
 DO $$
 DECLARE

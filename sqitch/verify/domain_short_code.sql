@@ -2,6 +2,7 @@
 
 BEGIN;
 
+SET LOCAL ROLE hopcount_owner;
 SELECT 'Aa0_-'::hopcount.short_code;
 DO $$
 DECLARE

@@ -2,6 +2,7 @@
 
 BEGIN;
 
+SET LOCAL ROLE hopcount_owner;
 DO $$
 BEGIN
     ASSERT hopcount.clicked_at(ROW('017f22e2-79b0-7cc3-98c4-dc0c0c07398f', 'x')::hopcount.clicks)

@@ -2,6 +2,7 @@
 
 BEGIN;
 
+SET LOCAL ROLE hopcount_owner;
 DO $$
 DECLARE
     role CONSTANT text := 'hopcount_service';

@@ -2,6 +2,7 @@
 
 BEGIN;
 
+SET LOCAL ROLE hopcount_owner;
 SELECT 1 / count(*) FROM pg_namespace
 WHERE nspname = 'hopcount' AND nspowner = 'hopcount_owner'::regrole;
 

@@ -2,6 +2,7 @@
 
 BEGIN;
 
+SET LOCAL ROLE hopcount_owner;
 SELECT id, short_code, original_url, click_count, created_at, updated_at FROM hopcount.urls WHERE FALSE;
 SELECT 1 / count(*) FROM pg_constraint
 WHERE conrelid = 'hopcount.urls'::regclass AND conname = 'urls_short_code_key' AND contype = 'u';
