@@ -25,6 +25,7 @@ from loadtest.compare import ratio
 from loadtest.generator import Load
 from loadtest.keys import Keys, Kind
 from loadtest.measure import GeneratorName, Plan
+from loadtest.seed import SeedError
 from loadtest.variants import HOPCOUNT, InvalidVariant, Variant
 from loadtest.verdict import Verdict
 
@@ -61,8 +62,8 @@ def main() -> None:
     try:
         bench()
     except (
-        InvalidVariant, InvalidBundle, starting.StartError, subprocess.CalledProcessError,
-        OSError, asyncpg.PostgresError,
+        InvalidVariant, InvalidBundle, SeedError, starting.StartError, subprocess.CalledProcessError,
+        OSError, asyncpg.PostgresError, asyncpg.InterfaceError,
     ) as error:  # fmt: skip
         click.echo(f"bench: {error}", err=True)
         sys.exit(1)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import asyncpg
 import msgspec
 import pytest
 from hypothesis import given
@@ -28,7 +29,7 @@ from loadtest.tally import Tally
 from loadtest.variants import InvalidVariant, Variant
 from loadtest.verdict import Verdict
 from tests.support.broken_server import Fault, broken_server
-from tests.support.postgres import CloneDsns, execute, reachable_dir
+from tests.support.postgres import CloneDsns, reachable_dir
 from tests.support.server import environment, free_port, hopcount, serving
 from tests.support.waiting import until
 
@@ -343,13 +344,37 @@ def test_variants_are_written_as_they_are_read() -> None:
             variants.parsed(wrong)
 
 
-def test_a_seeded_database_keeps_other_links(dsns: CloneDsns) -> None:
-    execute(
-        dsns.superuser,
-        "INSERT INTO hopcount.urls (id, short_code, original_url) VALUES (gen_random_uuid(), 'mine', 'https://example.org/')",
-    )
-    for arguments in (["--links", "10"], ["--remove"]):
-        command = [sys.executable, "-m", "loadtest", "seed", "--database-url", dsns.administrator, *arguments]
-        subprocess.run(command, cwd=variants.ROOT, check=True, capture_output=True)
-    stats = hopcount("urls", "stats", settings={"database_url": dsns.service}).stdout
-    assert stats.startswith("1 links")
+def seeding(dsns: CloneDsns, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "loadtest", "seed", "--database-url", dsns.administrator, *arguments]
+    return subprocess.run(command, cwd=variants.ROOT, check=False, capture_output=True, text=True)
+
+
+_LINK = "INSERT INTO hopcount.urls (id, short_code, original_url) VALUES (gen_random_uuid(), '{0}', '{1}')"
+_CLICK = "INSERT INTO hopcount.clicks (id, short_code) VALUES (gen_random_uuid(), '{0}')"
+
+
+async def test_seeding_and_its_end_leave_the_links_of_others_alone(
+    dsns: CloneDsns, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    for code in ("mine", "load-20", "load-balancer"):
+        await connection.execute(_LINK.format(code, "https://example.org/"))
+        await connection.execute(_CLICK.format(code))
+    assert seeding(dsns, "--links", "10").stdout == "10 links made\n"
+    await connection.execute(_CLICK.format("load-3"))
+    assert seeding(dsns, "--remove").stdout == "10 links removed\n"
+    for table in ("urls", "clicks"):
+        left = await connection.fetch(f"SELECT short_code FROM hopcount.{table} ORDER BY 1")
+        assert [row[0] for row in left] == ["load-20", "load-balancer", "mine"]
+
+
+async def test_seeding_makes_what_is_missing_or_says_what_is_in_its_way(
+    dsns: CloneDsns, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    seeding(dsns, "--links", "10")
+    await connection.execute("DELETE FROM hopcount.urls WHERE short_code IN ('load-2', 'load-5')")
+    assert seeding(dsns, "--links", "12").stdout == "4 links made\n"
+    await connection.execute(_LINK.format("load-15", "https://example.org/"))
+    refused = seeding(dsns, "--links", "20")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == "bench: 'load-15' is there already, and was not seeded: it leads elsewhere\n"
+    assert await connection.fetchval("SELECT count(*) FROM hopcount.urls") == 13
