@@ -219,7 +219,7 @@ def write_report(folders: tuple[Path, ...]) -> None:
 @bench.command("seed")
 @_links
 @click.option("--database-url", required=True, help="As a login that may act as hopcount_owner.")
-@click.option("--remove", is_flag=True, help="Delete the seeded links and their clicks instead.")
+@click.option("--remove", is_flag=True, help="Delete the links of load tests and their clicks instead.")
 def seed_links(links: int, database_url: str, remove: bool) -> None:
     """Put links to follow into a database: load-0, load-1, ..."""
     if remove:

@@ -224,6 +224,8 @@ class _Run:
             self.tally.redirected[code] += 1
             if b"location: %b\r\n" % keys.destination(code).encode("ascii") not in head + b"\r\n":
                 self.tally.wrong[code] += 1
+        elif status == "404":
+            self.tally.not_found[code] += 1
         if self._begin <= now < self._end:
             self.requests += 1
             self.errors += status != "302"

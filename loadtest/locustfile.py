@@ -8,7 +8,6 @@ verdict that cannot be given (a Locust worker was lost) 2.
 import itertools
 import random
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,17 @@ import msgspec
 from geventhttpclient.client import HTTPClient, HTTPClientPool
 from locust import FastHttpUser, constant, events, task
 from locust.env import Environment
-from locust.runners import STATE_CLEANUP, STATE_STOPPED, MasterRunner, WorkerRunner
+from locust.runners import STATE_STOPPED, MasterRunner, WorkerRunner
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # Locust runs this file, not the package
 
 from loadtest import verdict
 from loadtest.api import Api, ApiError
+from loadtest.books import Books
 from loadtest.keys import Keys, drawn
 from loadtest.roles import Answer, ApiCalls, Churn, Pages, Redirects, Role
-from loadtest.tally import Tally
+from loadtest.scenarios import SCENARIOS, in_turn, promised
 from loadtest.verdict import Verdict, undetermined
-
-SCENARIOS = {
-    "redirects": {"redirects": 1},
-    "api": {"api": 1},
-    "pages": {"pages": 1, "churn": 1},
-    "mixed": {"redirects": 8, "api": 4, "pages": 1, "churn": 1},
-}
-"""The roles of the clients, and how many of each there are to the others."""
 
 EXIT = {"exact": 0, "in doubt": 0, "broken": 1, "undetermined": 2}
 _LAST_REPORTS_SECONDS = 10.0
@@ -47,40 +39,6 @@ class OneTryPool(HTTPClientPool):
         client = super().get_client(url)
         client._connection_pool.size = -1  # noqa: SLF001  # it tries as often as this plus one
         return client
-
-
-class Books:
-    """What this Locust process has recorded, and in the master what all have."""
-
-    def __init__(self) -> None:
-        self.tally = Tally()
-        self.before: dict[str, int] = {}
-        self.error: str | None = None
-        self._working: set[str] = set()
-        self._finished: set[str] = set()
-
-    def handed_over(self, *, last: bool) -> dict[str, Any]:
-        """In a worker: what was recorded since the last time, for the master."""
-        # Emptied, not replaced: the users hold it.
-        handed = self.tally.as_data()
-        self.tally.clear()
-        return {"tally": handed, "last": last}
-
-    def take(self, worker: str, handed: dict[str, Any]) -> None:
-        """In the master: what a worker hands over."""
-        self.tally.merge(Tally.from_data(handed["tally"]))
-        self._working.add(worker)
-        if handed["last"]:
-            self._finished.add(worker)
-
-    def expect(self, workers: Iterable[str]) -> None:
-        """In the master: these take part, and have to hand something over."""
-        self._working.update(workers)
-
-    @property
-    def missing(self) -> set[str]:
-        """Workers that take part and have not handed over the last that they recorded."""
-        return self._working - self._finished
 
 
 def books(environment: Environment) -> Books:
@@ -107,15 +65,15 @@ def _init(environment: Environment, runner: Any, **_: Any) -> None:
     environment.hopcount_books = book  # type: ignore[attr-defined]
 
     def report(data: dict[str, Any], **_: Any) -> None:
-        data["hopcount"] = book.handed_over(last=runner.state in (STATE_STOPPED, STATE_CLEANUP))
+        data["hopcount"] = book.handed_over(last=runner.state == STATE_STOPPED)
 
     def collect(client_id: str, data: dict[str, Any], **_: Any) -> None:
         book.take(client_id, data["hopcount"])
 
     def read_counts(**_: Any) -> None:
         """Every process does: what is there before the first request stays, for those that walk the list."""
-        if isinstance(runner, MasterRunner):
-            book.expect(runner.clients.keys())
+        _await_last_reports(book)  # of the test before, where somebody starts one after the other in the web UI
+        book.begin(runner.clients.keys() if isinstance(runner, MasterRunner) else ())
         try:
             book.before = _api(environment).counts()
         except ApiError as error:
@@ -125,7 +83,7 @@ def _init(environment: Environment, runner: Any, **_: Any) -> None:
         if isinstance(runner, WorkerRunner):
             return
         runner.quit()  # now, so that the users have stopped and the workers have handed over
-        given = _judged(environment, book, runner)
+        given = _judged(environment, book)
         print(given)
         if environment.parsed_options and environment.parsed_options.verdict_file:
             Path(environment.parsed_options.verdict_file).write_bytes(msgspec.json.encode(given))
@@ -143,10 +101,14 @@ def _api(environment: Environment) -> Api:
     return Api(environment.host or "", options.api_key)
 
 
-def _judged(environment: Environment, book: Books, runner: Any) -> Verdict:
+def _await_last_reports(book: Books) -> None:
     with gevent.Timeout(_LAST_REPORTS_SECONDS, exception=False):
-        while isinstance(runner, MasterRunner) and book.missing:
+        while book.missing:
             gevent.sleep(0.1)
+
+
+def _judged(environment: Environment, book: Books) -> Verdict:
+    _await_last_reports(book)
     if book.missing:
         return undetermined(f"{len(book.missing)} Locust worker(s) were lost with what they had recorded")
     if book.error is not None:
@@ -155,9 +117,11 @@ def _judged(environment: Environment, book: Books, runner: Any) -> Verdict:
         after = _api(environment).counts()
     except ApiError as error:
         return undetermined(str(error))
-    # Roles that follow links of their own check those themselves.
+    if strangers := sorted(book.tally.not_found.keys() - book.before.keys()):
+        return undetermined(f"{len(strangers):,} links are not there, {strangers[0]} for one: were they seeded?")
     rise = {code: after[code] - book.before.get(code, 0) for code in book.tally.sent if code in after}
-    return verdict.judge(book.tally, rise)
+    assert environment.parsed_options is not None
+    return verdict.judge(book.tally, rise, promised=promised(environment.parsed_options.scenario))
 
 
 class LoadUser(FastHttpUser):
@@ -175,11 +139,11 @@ class LoadUser(FastHttpUser):
         self._role = self._chosen(options, books(environment))
 
     def _chosen(self, options: Any, book: Books) -> Role:
-        number = next(self._numbers)
-        roles = SCENARIOS[options.scenario]
-        turn = list(itertools.chain.from_iterable([role] * share for role, share in roles.items()))
-        name = f"{random.getrandbits(40):010x}"
-        match turn[number % len(turn)]:
+        roles = in_turn(options.scenario)
+        # Each Locust worker begins elsewhere, so that few clients in many workers have all roles too.
+        number = next(self._numbers) + max(0, self.environment.runner.worker_index)
+        name = f"load-{random.getrandbits(40):010x}"
+        match roles[number % len(roles)]:
             case "redirects":
                 keys = Keys(options.keys, options.links, options.exponent)
                 return Redirects(self, book.tally, drawn(keys, random.getrandbits(32)))
@@ -188,7 +152,7 @@ class LoadUser(FastHttpUser):
             case "pages":
                 return Pages(self, book.tally, frozenset(book.before or ()))
             case _:
-                return Churn(self, name)
+                return Churn(self, book.tally, name)
 
     @task
     def act(self) -> None:

@@ -1,4 +1,4 @@
-"""Links to follow: `load-0` to `load-<N-1>`, put in by COPY and removable afterwards."""
+"""Links to follow: `load-0` to `load-<N-1>`, put in by COPY; removable afterwards, with those that clients made."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -9,9 +9,14 @@ from loadtest.keys import code, destination
 
 _BATCH = 50_000
 
-# A link of somebody's own may be called load-1 too; one that was seeded also leads where a seeded one leads.
+# A link of somebody else may be called load-1 too; those of the load tests also lead where these have them lead.
 _NAMED = "short_code ~ '^load-(0|[1-9][0-9]*)$'"
 _SEEDED = f"{_NAMED} AND original_url = '{destination('')}' || short_code"
+_NAMED_BY_ANY = "short_code ~ '^load-([0-9a-f]{10}-)?(0|[1-9][0-9]*)$'"
+_OF_ANY = (
+    f"{_NAMED_BY_ANY} AND (original_url = '{destination('')}' || short_code "
+    f"OR starts_with(original_url, '{destination('')}' || short_code || '/'))"
+)
 
 
 class SeedError(Exception):
@@ -50,12 +55,12 @@ def _records(links: Sequence[int]) -> Iterator[tuple[object, str, str]]:
 
 
 async def remove(dsn: str) -> int:
-    """Delete all seeded links and their clicks, and no others: how many links. `dsn` as administrator."""
+    """Delete the links of load tests and their clicks, and no others: how many links. `dsn` as administrator."""
     connection = await asyncpg.connect(dsn, server_settings={"role": "hopcount_owner"})
     try:
-        removed = await connection.execute(f"DELETE FROM hopcount.urls WHERE {_SEEDED}")
+        removed = await connection.execute(f"DELETE FROM hopcount.urls WHERE {_OF_ANY}")
         await connection.execute(
-            f"DELETE FROM hopcount.clicks AS c WHERE {_NAMED} "
+            f"DELETE FROM hopcount.clicks AS c WHERE {_NAMED_BY_ANY} "
             "AND NOT EXISTS (SELECT FROM hopcount.urls AS u WHERE u.short_code = c.short_code)"
         )
         return int(removed.rpartition(" ")[2])

@@ -13,17 +13,20 @@ class Tally(msgspec.Struct):
     """302s with the right destination or a wrong one."""
     wrong: Counter[str] = msgspec.field(default_factory=Counter)
     """302s whose destination was not the link's."""
+    not_found: Counter[str] = msgspec.field(default_factory=Counter)
+    """404s of seeded links."""
+    gone: Counter[str] = msgspec.field(default_factory=Counter)
+    """Links that a client deleted; it compared their counts before that."""
     statuses: Counter[str] = msgspec.field(default_factory=Counter)
     """Answers by status."""
     faults: Counter[str] = msgspec.field(default_factory=Counter)
     """Promises that a client saw broken, in words."""
+    checks: Counter[str] = msgspec.field(default_factory=Counter)
+    """What a client came to check, in words: a verdict on nothing is none."""
 
     def merge(self, other: "Tally") -> None:
-        self.sent.update(other.sent)
-        self.redirected.update(other.redirected)
-        self.wrong.update(other.wrong)
-        self.statuses.update(other.statuses)
-        self.faults.update(other.faults)
+        for name in self.__struct_fields__:
+            getattr(self, name).update(getattr(other, name))
 
     def clear(self) -> None:
         for name in self.__struct_fields__:

@@ -4,7 +4,7 @@ For each link, 302s received <= count <= requests sent (after the counter checke
 between the increments that were acknowledged and those that were attempted).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import msgspec
@@ -67,14 +67,18 @@ def undetermined(reason: str) -> Verdict:
     return Verdict("undetermined", reason=reason)
 
 
-def judge(tally: Tally, rise: Mapping[str, int], rows: Mapping[str, int] | None = None) -> Verdict:
+def judge(
+    tally: Tally, rise: Mapping[str, int], rows: Mapping[str, int] | None = None, promised: Collection[str] = ()
+) -> Verdict:
     """The verdict on `tally`, where `rise` is by how much the count of each link went up.
 
-    `rows` is by how much its rows in `clicks` went up, where these can be seen.
+    `rows` is by how much its rows in `clicks` went up, where these can be seen; `promised` are the checks that
+    clients must have come to, each at least once.
     """
     lost = over = 0
     faults: list[Fault] = []
-    for code in tally.sent.keys() | rise.keys():
+    codes = (tally.sent.keys() | rise.keys()) - tally.gone.keys()
+    for code in codes:
         sent, received, counted = tally.sent[code], tally.redirected[code], rise.get(code, 0)
         if counted < received:
             lost += received - counted
@@ -85,11 +89,16 @@ def judge(tally: Tally, rise: Mapping[str, int], rows: Mapping[str, int] | None 
         if rows is not None and rows.get(code, 0) != counted:
             faults.append(Fault(code, f"{counted:,} counted, {rows.get(code, 0):,} rows in clicks"))
     faults += [Fault(code, f"{number:,} redirects elsewhere") for code, number in tally.wrong.items()]
-    faults += [Fault("seen by a client", f"{what} ({number:,} times)") for what, number in tally.faults.items()]
-    sent, redirected = tally.sent.total(), tally.redirected.total()
+    faults += [Fault(code, f"{number:,} times not found") for code, number in tally.not_found.items()]
+    seen = [Fault("seen by a client", f"{what} ({number:,} times)") for what, number in tally.faults.items()]
+    faults = seen + sorted(faults, key=lambda fault: fault.short_code)
+    sent, redirected = (sum(counter[code] for code in codes) for counter in (tally.sent, tally.redirected))
+    unchecked = [check for check in promised if not tally.checks[check]]
+    if sent and not redirected:
+        unchecked.append("a redirect received")
     return Verdict(
-        "broken" if faults else "exact" if sent == redirected else "in doubt",
-        links=len(tally.sent),
+        "broken" if faults else "undetermined" if unchecked else "exact" if sent == redirected else "in doubt",
+        links=len(codes),
         sent=sent,
         redirected=redirected,
         counted=sum(rise.values()),
@@ -97,7 +106,8 @@ def judge(tally: Tally, rise: Mapping[str, int], rows: Mapping[str, int] | None 
         over=over,
         in_doubt=sent - redirected,
         stale=tally.wrong.total(),
-        faults=sorted(faults, key=lambda fault: fault.short_code)[:NAMED],
+        faults=faults[:NAMED],
+        reason=f"not once: {', '.join(unchecked)}" if unchecked else None,
     )
 
 

@@ -19,12 +19,15 @@ from hypothesis import strategies as st
 
 from loadtest import bundle, generator, keys, measure, report, variants, verdict, wrk
 from loadtest.agree import agreements
+from loadtest.books import Books
 from loadtest.bundle import Cell, InvalidBundle, Result, Run
 from loadtest.compare import ratio
 from loadtest.generator import Load
 from loadtest.keys import Keys
 from loadtest.measure import Bench, Plan
 from loadtest.observe import Activity
+from loadtest.roles import Answer, Churn, Pages
+from loadtest.scenarios import SCENARIOS, in_turn
 from loadtest.tally import Tally
 from loadtest.variants import InvalidVariant, Variant
 from loadtest.verdict import Verdict
@@ -57,6 +60,7 @@ def test_a_run_is_exact_where_everything_agrees() -> None:
         ({"a": 3}, {"a": 3}, {"a": 4}, {"a": 4}, "broken", "3 requests sent, 4 counted"),
         ({"a": 3}, {"a": 3}, {"a": 3, "b": 1}, {"a": 3, "b": 1}, "broken", "0 requests sent, 1 counted"),
         ({"a": 3}, {"a": 3}, {"a": 3}, {"a": 2}, "broken", "3 counted, 2 rows in clicks"),
+        ({"a": 3}, {}, {}, {}, "undetermined", ""),
     ],
 )
 def test_what_does_not_agree_is_named(
@@ -78,6 +82,29 @@ def test_losses_and_surpluses_of_different_links_do_not_cancel_out() -> None:
     assert [fault.short_code for fault in given.faults] == ["a", "b"]
 
 
+def test_a_verdict_on_what_was_not_checked_is_none() -> None:
+    walked = Tally(checks=Counter({"the whole list walked": 1}))
+    assert verdict.judge(walked, {}, promised=Pages.CHECKS).outcome == "exact"
+    given = verdict.judge(walked, {}, promised=(*Pages.CHECKS, *Churn.CHECKS))
+    assert (given.outcome, given.reason) == ("undetermined", "not once: a link made and deleted")
+    walked.faults["a walk of the list saw a link twice"] += 1
+    assert verdict.judge(walked, {}, promised=Churn.CHECKS).outcome == "broken"
+
+
+def test_a_seeded_link_that_is_not_found_is_a_broken_promise() -> None:
+    recorded = tally({"a": 3}, {"a": 2})
+    recorded.not_found["a"] += 1
+    given = verdict.judge(recorded, {"a": 2})
+    assert (given.outcome, [fault.what for fault in given.faults]) == ("broken", ["1 times not found"])
+
+
+def test_a_link_that_its_client_deleted_has_no_count_to_compare() -> None:
+    recorded = tally({"a": 3, "b": 1}, {"a": 3, "b": 1})
+    recorded.gone["a"] += 1
+    given = verdict.judge(recorded, {"b": 1})
+    assert (given.outcome, given.links, given.redirected) == ("exact", 1, 1)
+
+
 def test_totals_have_a_verdict_too() -> None:
     assert verdict.judge_totals(10, 0, 10, 0).outcome == "exact"
     assert verdict.judge_totals(10, 2, 12, 0).outcome == "in doubt"
@@ -94,7 +121,7 @@ def test_a_server_that_counts_before_it_answers_is_never_called_broken(clicks: l
         recorded.sent[code] += 1
         rise[code] += counted
         recorded.redirected[code] += counted and arrived
-    assert verdict.judge(recorded, rise, rise).kept
+    assert verdict.judge(recorded, rise, rise).outcome != "broken"
 
 
 # Broken servers
@@ -172,6 +199,10 @@ def locust(url: str, scenario: str, *more: str, key: str = "") -> "subprocess.Co
     [
         ("none", "mixed", 0, "verdict: exact"),
         ("loses counts", "redirects", 1, "redirects received"),
+        ("finds nothing", "redirects", 1, "times not found"),
+        ("finds nothing", "api", 1, "a link that is there was not found"),
+        ("takes nothing", "api", 2, "not once: a count compared"),
+        ("takes nothing", "pages", 2, "not once: a link made and deleted"),
         ("loses counts", "api", 1, "a count was not between"),
         ("stale", "api", 1, "redirects elsewhere"),
         ("skips", "pages", 1, "missed a link that was there all the time"),
@@ -185,22 +216,66 @@ def test_locust_names_the_promise_that_a_server_breaks(fault: Fault, scenario: s
     assert said in done.stdout
 
 
+def test_links_that_were_never_seeded_are_no_broken_promise() -> None:
+    with broken_server(40, "none") as server:
+        done = locust(server.url, "redirects")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "links are not there, load-" in done.stdout
+
+
+def test_a_few_clients_have_all_roles() -> None:
+    for scenario, shares in SCENARIOS.items():
+        turns = in_turn(scenario)
+        assert set(turns[: len(shares)]) == set(shares)
+        assert Counter(turns) == shares
+
+
+class Server:
+    """A client of a service that is not there, but for what a test has it answer."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self._answers = iter(answers)
+
+    def send(self, *_: object) -> Answer:
+        return next(self._answers)
+
+
+def test_a_walk_that_never_ends_is_no_walk() -> None:
+    page = {"items": [{"id": "1", "short_code": "a"}], "next_cursor": "more"}
+    recorded = Tally()
+    role = Pages(Server(Answer(200, body=page), Answer(500), Answer(500)), recorded, frozenset("a"))
+    for _ in range(3):
+        role.act()
+    assert (recorded.checks, recorded.faults) == (Counter(), Counter())
+
+
+def test_the_test_before_is_forgotten_once_all_workers_have_reported() -> None:
+    """As when somebody starts one test after the other in the web UI of Locust."""
+    books, first = Books(), Books()
+    rest = {"tally": Tally().as_data(), "last": True}
+    first.tally.sent["a"] += 1
+    books.take("w", rest | {"last": False})
+    assert not books.missing, "nothing has begun"
+    books.begin(["w"])
+    books.take("w", first.handed_over(last=True))
+    books.begin(["w"])
+    assert books.tally == Tally()
+    books.take("w", rest)  # before the worker hears of the second test
+    books.take("w", rest | {"last": False})
+    assert books.missing == {"w"}
+    books.take("w", rest)
+    assert not books.missing
+
+
 def test_locust_finds_hopcount_exact_over_two_processes(dsns: CloneDsns) -> None:
-    seeded = subprocess.run(
-        [sys.executable, "-m", "loadtest", "seed", "--links", "450", "--database-url", dsns.administrator],
-        cwd=variants.ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert seeded.stdout == "450 links made\n"
+    assert seeding(dsns, "--links", "450").stdout == "450 links made\n"
     key = hopcount("keys", "create", "load", settings={"admin_database_url": dsns.administrator}).stdout.strip()
     with serving(database_url=dsns.service, workers=2) as server:
         done = locust(server.url, "mixed", "--processes", "2", key=key)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "verdict: exact" in done.stdout
-    removed = subprocess.run(
-        [sys.executable, "-m", "loadtest", "seed", "--remove", "--database-url", dsns.administrator],
-        cwd=variants.ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert removed.stdout == "450 links removed\n"
+    assert seeding(dsns, "--remove").returncode == 0
+    assert hopcount("urls", "stats", settings={"database_url": dsns.service}).stdout.startswith("0 links")
 
 
 async def test_a_lost_locust_worker_makes_the_verdict_undetermined() -> None:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from loadtest.keys import code, destination
 
-Fault = Literal["none", "loses counts", "stale", "skips", "repeats"]
+Fault = Literal["none", "loses counts", "stale", "skips", "repeats", "finds nothing", "takes nothing"]
 
 _LINKS = "/api/v1/urls"
 _NOW_AND_THEN = 0.2
@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(200, self.state.page(int(query["limit"]), query.get("cursor", "~")))
                 return
             link = self.state.links.get(url.path.rpartition("/")[2])
-            if link is None:
+            if link is None or self.state.now_and_then("finds nothing"):
                 self._answer(404)
             elif url.path.startswith(_LINKS):
                 self._answer(200, link)
@@ -75,6 +75,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self._body()
+        if self.state.fault == "takes nothing":
+            self._answer(403)
+            return
         with self.state.lock:
             self.state.put(body["short_code"], body["original_url"])
         self._answer(201)
