@@ -115,8 +115,13 @@ class Result(msgspec.Struct, kw_only=True):
     def of(self, cell: int) -> list[Run]:
         return [run for run in self.runs if run.cell == cell]
 
-    def throughputs(self, cell: int) -> list[float]:
-        return [run.throughput for run in self.of(cell) if run.throughput is not None]
+    def throughputs(self, cell: int) -> dict[int, float]:
+        """By round, where no promise was broken."""
+        return {run.round: run.throughput for run in self.of(cell) if run.throughput}
+
+    def costs(self, cell: int) -> dict[int, float]:
+        """By round, where no promise was broken: the CPU of service and database, microseconds a redirect."""
+        return {run.round: run.cost.service + run.cost.database for run in self.of(cell) if run.cost}
 
 
 def fingerprint(generator: str) -> Fingerprint:

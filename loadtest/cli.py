@@ -124,7 +124,7 @@ def _latency(data_dir: Path, rounds: int, seconds: float, links: int, workers: i
     reached = capacity.throughputs(0)
     if not reached:
         raise click.ClickException("the capacity could not be measured: a promise was broken")
-    rates = [round(share * statistics.median(reached), -1) for share in _LATENCY_SHARES]
+    rates = [round(share * statistics.median(reached.values()), -1) for share in _LATENCY_SHARES]
     cells = [Cell(HOPCOUNT, keys, connections, workers, rate=rate) for rate in rates]
     return _carried_out("latency", cells, data_dir, rounds, max(seconds, 10.0), "own")
 
@@ -150,8 +150,7 @@ def compare(
     found = ratio(result.throughputs(0), result.throughputs(1))
     if found is not None:
         click.echo(f"throughput of {first} to that of {second}: {found}: {found.finding}")
-    costs = [[run.cost.service + run.cost.database for run in result.of(cell) if run.cost] for cell in (0, 1)]
-    cost = ratio(*costs)
+    cost = ratio(result.costs(0), result.costs(1))
     if cost is not None:
         click.echo(f"CPU a redirect of service and database: {cost}")
     _finish(result)

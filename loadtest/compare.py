@@ -1,6 +1,7 @@
 """Ratios between two things that were measured in alternation."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -8,7 +9,6 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
-_RESAMPLES = 9_999
 FEWEST = 3
 """Pairs below which nothing is said."""
 
@@ -16,7 +16,7 @@ Finding = Literal["faster", "slower", "undetermined"]
 
 
 class Ratio(msgspec.Struct, frozen=True):
-    """Of the first to the second: the geometric mean over the rounds, and its bootstrap 95 % interval."""
+    """Of the first to the second: the geometric mean over the rounds, and its 95 % interval."""
 
     value: float
     low: float
@@ -35,20 +35,19 @@ class Ratio(msgspec.Struct, frozen=True):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def ratio(first: Sequence[float], second: Sequence[float]) -> Ratio | None:
-    """Of values that were measured pairwise, round by round. None where there are no pairs.
+def ratio(first: Mapping[int, float], second: Mapping[int, float]) -> Ratio | None:
+    """Of values by round, over the rounds that both have. None where there are none.
 
-    The interval is the percentile bootstrap of the mean of the logarithms (scipy.stats.bootstrap): drift that
-    both of a pair share cancels out.
+    The interval is Student's, of the mean of the logarithms of the ratios: drift that both of a pair share cancels
+    out. The percentile bootstrap is too narrow for a handful of rounds (Hesterberg, What Teachers Should Know About
+    the Bootstrap, 2015): of three to five, its 95 % interval missed the truth in one simulated case in four to six.
     """
-    pairs = min(len(first), len(second))
-    if pairs == 0:
+    rounds = sorted(first.keys() & second.keys())
+    if not rounds:
         return None
-    logs = np.log(np.asarray(first[:pairs]) / np.asarray(second[:pairs]))
-    value = float(np.exp(logs.mean()))
-    if pairs < 2 or np.ptp(logs) == 0:
-        return Ratio(value, value, value, pairs)
-    interval = stats.bootstrap(
-        (logs,), np.mean, confidence_level=CONFIDENCE, n_resamples=_RESAMPLES, method="percentile", rng=1
-    ).confidence_interval
-    return Ratio(value, float(np.exp(interval.low)), float(np.exp(interval.high)), pairs)
+    logs = np.log([first[number] / second[number] for number in rounds])
+    mean = float(logs.mean())
+    if len(rounds) < 2 or np.ptp(logs) == 0:
+        return Ratio(math.exp(mean), math.exp(mean), math.exp(mean), len(rounds))
+    low, high = stats.t.interval(CONFIDENCE, len(rounds) - 1, loc=mean, scale=stats.sem(logs))
+    return Ratio(math.exp(mean), math.exp(low), math.exp(high), len(rounds))

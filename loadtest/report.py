@@ -4,7 +4,7 @@ import html
 import io
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,7 @@ def to_variant(result: Result, cell: int, variant: str) -> Ratio | None:
     twin = msgspec.structs.replace(result.cells[cell], variant=variant)
     if result.cells[cell].variant == variant or twin not in result.cells:
         return None
-    other = {run.round: run.throughput for run in result.of(result.cells.index(twin)) if run.throughput}
-    pairs = [(run.throughput, other[run.round]) for run in result.of(cell) if run.throughput and run.round in other]
-    return ratio([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    return ratio(result.throughputs(cell), result.throughputs(result.cells.index(twin)))
 
 
 def write(folder: Path) -> Path:
@@ -69,7 +67,7 @@ def write_index(results: Path = RESULTS) -> Path:
         "",
         "Written by `./run bench report` from the bundles in this folder. Absolute figures belong to the machine",
         "and the minute they were measured in; what travels are the ratios, measured in alternation in one run,",
-        "each with the bootstrap 95 % interval over its rounds. Every run was checked: its counts against what the",
+        "each with the 95 % interval (Student's) over its rounds. Every run was checked: its counts against what the",
         "clients received. One that broke a promise has no figure.",
         "",
     ]
@@ -103,7 +101,7 @@ def _headline(result: Result) -> list[str]:
         if cell.variant == "hopcount":
             ratios = " | ".join(str(to_variant(result, place, name) or "") for name in others)
             lines.append(
-                f"| {cell.keys.label} | {cell.connections} | {_median(result.throughputs(place))} | {ratios} |"
+                f"| {cell.keys.label} | {cell.connections} | {_median(result.throughputs(place).values())} | {ratios} |"
             )
     return lines
 
@@ -130,7 +128,7 @@ def _row(result: Result, place: int, cell: Cell) -> list[str]:
         str(cell.connections),
         str(cell.workers),
         "" if cell.rate is None else f"{cell.rate:,.0f}",
-        _median(result.throughputs(place)),
+        _median(result.throughputs(place).values()),
         _median([run.percentiles["50"] / 1000 for run in kept if run.percentiles], ".2f"),
         _median([run.percentiles["99"] / 1000 for run in kept if run.percentiles], ".2f"),
         _median([run.cost.service for run in kept if run.cost], ".1f"),
@@ -148,7 +146,7 @@ def _clicks_a_commit(run: Run) -> float:
     return run.verdict.counted / max(1, run.activity.commits)
 
 
-def _median(values: Sequence[float], shape: str = ",.0f") -> str:
+def _median(values: Collection[float], shape: str = ",.0f") -> str:
     return format(statistics.median(values), shape) if values else "none"
 
 
@@ -196,7 +194,7 @@ def _bars(axes: Axes, result: Result, theme: Theme) -> None:
                 value
                 for place, cell in enumerate(result.cells)
                 if cell.variant == name and _group(cell) == group
-                for value in result.throughputs(place)
+                for value in result.throughputs(place).values()
             ]
             if not values:
                 continue
@@ -224,7 +222,7 @@ def _sweep(axes: Axes, result: Result, theme: Theme) -> None:
     series: dict[str, dict[float, list[float]]] = {}
     for place, cell in enumerate(result.cells):
         name = cell.variant.partition(":")[0] if parameter in ("batch_limit", "flushers") else cell.variant
-        series.setdefault(name, {})[_swept(parameter, cell)] = result.throughputs(place)
+        series.setdefault(name, {})[_swept(parameter, cell)] = list(result.throughputs(place).values())
     for (name, points), colour in zip(series.items(), theme.series * 3, strict=False):
         measured = {x: values for x, values in points.items() if values}
         axes.plot(list(measured), [statistics.median(v) for v in measured.values()], "o-", color=colour, label=name)
@@ -309,7 +307,7 @@ def _over_rate(axes: Axes, result: Result, theme: Theme) -> None:
         ]
         axes.plot(rates, values, "o-", color=colour, label=f"p{percentile}")
     axes.set_yscale("log")
-    achieved = [_median(result.throughputs(place)) for place in places]
+    achieved = [_median(result.throughputs(place).values()) for place in places]
     labels = [f"{rate:,.0f}\n({got} achieved)" for rate, got in zip(rates, achieved, strict=True)]
     axes.set_xticks(rates, labels)
     axes.set_xlabel("offered rate, requests a second")
