@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import asyncpg
 import click
@@ -20,6 +20,7 @@ from rich.table import Table
 
 from loadtest import bundle, generator, measure, report, seed, starting, variants, wrk
 from loadtest.agree import agreements
+from loadtest.arguments import Listed, VariantType
 from loadtest.bundle import Cell, InvalidBundle, Result
 from loadtest.compare import ratio
 from loadtest.generator import Load
@@ -30,12 +31,13 @@ from loadtest.variants import HOPCOUNT, InvalidVariant, Variant
 from loadtest.verdict import Verdict
 
 _LOCUST = ("api", "pages", "mixed")
+_CONNECTIONS, _WORKERS, _LINKS = click.IntRange(1, 10_000), click.IntRange(1, 64), click.IntRange(1, 100_000_000)
 _SWEPT = {
-    "connections": "16,64,128,256,512",
-    "workers": "1,2",
-    "links": "10000,100000,1000000",
-    "batch_limit": "16,64,256,1024",
-    "flushers": "1,2,3,4",
+    "connections": (_CONNECTIONS, "16,64,128,256,512"),
+    "workers": (_WORKERS, "1,2"),
+    "links": (_LINKS, "10000,100000,1000000"),
+    "batch_limit": (click.IntRange(1), "16,64,256,1000"),
+    "flushers": (click.IntRange(1), "1,2,3,4"),
 }
 _PIPE_WIDTH = 180
 _INTERRUPTED = 130  # as shells have it
@@ -51,10 +53,11 @@ _generator = click.option(
     "--generator", "generator_name", type=click.Choice(["wrk", "own"]),
     help="For capacity. [wrk where it is installed]",
 )  # fmt: skip
-_keys = click.option("--keys", "kind", type=click.Choice(["uniform", "zipf", "hot"]), default="uniform")
-_links = click.option("--links", type=click.IntRange(1, 100_000_000), default=100_000, show_default=True)
-_connections = click.option("--connections", type=click.IntRange(1, 10_000), default=256, show_default=True)
-_workers = click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True)
+_KIND = click.Choice(["uniform", "zipf", "hot"])
+_keys = click.option("--keys", "kind", type=_KIND, default="uniform")
+_links = click.option("--links", type=_LINKS, default=100_000, show_default=True)
+_connections = click.option("--connections", type=_CONNECTIONS, default=256, show_default=True)
+_workers = click.option("--workers", type=_WORKERS, default=1, show_default=True)
 
 
 def main() -> None:
@@ -87,33 +90,36 @@ def bench() -> None:
 @_links
 @_workers
 @click.option("--quick", is_flag=True, help="A first impression, in under a minute.")
-@click.option("--variants", "names", default="static,lookup,per_request,hopcount", show_default=True)
-@click.option("--keys", "kinds", default="uniform,hot", show_default=True, help="uniform, zipf, hot")
-@click.option("--connections", "connection_counts", default="256", show_default=True)
+@click.option(
+    "--variants", "measured", type=Listed(VariantType()), default="static,lookup,per_request,hopcount",
+    show_default=True, help="Settings of one are separated by +.",
+)  # fmt: skip
+@click.option("--keys", "kinds", type=Listed(_KIND), default="uniform,hot", show_default=True)
+@click.option("--connections", "connection_counts", type=Listed(_CONNECTIONS), default="256", show_default=True)
 def run(
     scenario: str, data_dir: Path, rounds: int, seconds: float, generator_name: GeneratorName | None, links: int,
-    workers: int, quick: bool, names: str, kinds: str, connection_counts: str,
+    workers: int, quick: bool, measured: list[Variant], kinds: list[Kind], connection_counts: list[int],
 ) -> None:  # fmt: skip
     """Measure SCENARIO.
 
-    redirects: capacity, beside the baselines. latency: open loop at 25, 50 and 75 % of capacity. api, pages,
-    mixed: the Locust scenarios, with their verdicts.
+    redirects: capacity, beside the baselines. latency: Hopcount alone, in open loop at 25, 50 and 75 % of capacity,
+    keys uniform, on the first number of connections. api, pages, mixed: the Locust scenarios, with their verdicts.
     """
     if scenario in _LOCUST:
         sys.exit(
             _locust(scenario, data_dir, 10 if quick else max(30, seconds), links if not quick else 10_000, workers)
         )
     if quick:
-        rounds, seconds, names, kinds, links = 2, 1.0, "static,per_request,hopcount", "uniform", 10_000
-    named = [str(variants.parsed(name)) for name in _listed(names)]
+        rounds, seconds, kinds, links = 2, 1.0, ["uniform"], 10_000
+        measured = [Variant("static"), Variant("per_request"), Variant(HOPCOUNT)]
     if scenario == "latency":
-        _finish(_latency(data_dir, rounds, seconds, links, workers, int(_listed(connection_counts)[0])))
+        _finish(_latency(data_dir, rounds, seconds, links, workers, connection_counts[0]))
         return
     cells = [
-        Cell(name, Keys(_kind(kind), links), int(count), workers)
-        for count in _listed(connection_counts)
-        for kind in _listed(kinds)
-        for name in named
+        Cell(str(variant), Keys(kind, links), count, workers)
+        for count in connection_counts
+        for kind in kinds
+        for variant in measured
     ]
     _finish(_carried_out("redirects", cells, data_dir, rounds, seconds, generator_name))
 
@@ -121,6 +127,8 @@ def run(
 def _latency(data_dir: Path, rounds: int, seconds: float, links: int, workers: int, connections: int) -> Result:
     keys = Keys("uniform", links)
     capacity = _carried_out("capacity", [Cell(HOPCOUNT, keys, connections, workers)], data_dir, 3, seconds, "own")
+    if not capacity.complete:
+        _interrupted()
     reached = capacity.throughputs(0)
     if not reached:
         raise click.ClickException("the capacity could not be measured: a promise was broken")
@@ -130,8 +138,8 @@ def _latency(data_dir: Path, rounds: int, seconds: float, links: int, workers: i
 
 
 @bench.command()
-@click.argument("first")
-@click.argument("second")
+@click.argument("first", type=VariantType())
+@click.argument("second", type=VariantType())
 @_data_dir
 @_rounds
 @_seconds
@@ -141,11 +149,11 @@ def _latency(data_dir: Path, rounds: int, seconds: float, links: int, workers: i
 @_connections
 @_workers
 def compare(
-    first: str, second: str, data_dir: Path, rounds: int, seconds: float, generator_name: GeneratorName | None,
+    first: Variant, second: Variant, data_dir: Path, rounds: int, seconds: float, generator_name: GeneratorName | None,
     kind: Kind, links: int, connections: int, workers: int,
 ) -> None:  # fmt: skip
     """Compare two variants in alternation: the ratio of FIRST to SECOND."""
-    cells = [Cell(str(variants.parsed(name)), Keys(kind, links), connections, workers) for name in (first, second)]
+    cells = [Cell(str(variant), Keys(kind, links), connections, workers) for variant in (first, second)]
     result = _carried_out("compare", cells, data_dir, rounds, seconds, generator_name)
     found = ratio(result.throughputs(0), result.throughputs(1))
     if found is not None:
@@ -167,24 +175,25 @@ def compare(
 @_links
 @_connections
 @_workers
-@click.option("--variants", "names", default=HOPCOUNT, show_default=True)
+@click.option("--variants", "measured", type=Listed(VariantType()), default=HOPCOUNT, show_default=True)
 def sweep(
     parameter: str, values: str | None, data_dir: Path, rounds: int, seconds: float,
-    generator_name: GeneratorName | None, kind: Kind, links: int, connections: int, workers: int, names: str,
+    generator_name: GeneratorName | None, kind: Kind, links: int, connections: int, workers: int,
+    measured: list[Variant],
 ) -> None:  # fmt: skip
     """Measure capacity over VALUES of PARAMETER, separated by commas."""
     cells = []
-    for value in _listed(values or _SWEPT[parameter]):
-        for name in _listed(names):
-            variant = variants.parsed(name)
+    each, usual = _SWEPT[parameter]
+    for value in Listed(each).convert(values or usual, None, None):
+        for variant in measured:
             if parameter in ("batch_limit", "flushers"):
-                variant = Variant(variant.name, variant.settings | {parameter: value}, variant.revision)
+                variant = Variant(variant.name, variant.settings | {parameter: str(value)}, variant.revision)
             cells.append(
                 Cell(
                     str(variant),
-                    Keys(kind, int(value) if parameter == "links" else links),
-                    int(value) if parameter == "connections" else connections,
-                    int(value) if parameter == "workers" else workers,
+                    Keys(kind, value if parameter == "links" else links),
+                    value if parameter == "connections" else connections,
+                    value if parameter == "workers" else workers,
                 )
             )
     _finish(_carried_out(f"sweep-{parameter}", cells, data_dir, rounds, seconds, generator_name))
@@ -269,7 +278,7 @@ def _carried_out(
 def _finish(result: Result) -> None:
     """Print the table, write the bundle and its report; the exit status says whether every promise was kept."""
     if not result.runs:
-        raise click.ClickException("interrupted before anything was measured")
+        _interrupted()
     # A pipe has no width, and a table cut to 80 columns says nothing.
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(_table(result))
     broken = [run for run in result.runs if not run.verdict.kept]
@@ -358,12 +367,6 @@ def _progress() -> Progress:
     )  # fmt: skip
 
 
-def _listed(text: str) -> list[str]:
-    """What stands between commas, save those inside the settings of a variant: these are separated by +."""
-    return [part.strip().replace("+", ",") for part in text.split(",") if part.strip()]
-
-
-def _kind(text: str) -> Kind:
-    if text not in ("uniform", "zipf", "hot"):
-        raise click.ClickException(f"{text!r} is none of uniform, zipf, hot")
-    return text  # type: ignore[return-value]  # it is one of them
+def _interrupted() -> NoReturn:
+    click.echo("bench: interrupted before anything was measured", err=True)
+    sys.exit(_INTERRUPTED)

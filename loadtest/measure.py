@@ -264,11 +264,11 @@ def _cost(used: tuple[float, float], generating: float, redirected: int) -> Cost
 
 
 def _generate(load: Load) -> Generated:
-    """Run the generator in a process of its own."""
+    """Run the generator in a process of its own, and out of the terminal's reach: Ctrl-C ends it from here."""
     with tempfile.TemporaryDirectory(prefix="hopcount-load-") as place:
         given = Path(place) / "generated.json"
         subprocess.run(
             [sys.executable, "-m", "loadtest", "generate", given],
-            cwd=variants.ROOT, input=msgspec.json.encode(load), check=True,
+            cwd=variants.ROOT, input=msgspec.json.encode(load), check=True, start_new_session=True,
         )  # fmt: skip
         return msgspec.json.decode(given.read_bytes(), type=Generated)

@@ -298,7 +298,8 @@ def _curves(axes: Axes, result: Result, theme: Theme) -> None:
 
 def _over_rate(axes: Axes, result: Result, theme: Theme) -> None:
     """Achieved rate and latency over the offered rate."""
-    places = [place for place, cell in enumerate(result.cells) if cell.rate]
+    measured = {run.cell for run in result.runs if run.percentiles}
+    places = [place for place, cell in enumerate(result.cells) if cell.rate and place in measured]
     rates = [result.cells[place].rate or 0.0 for place in places]
     for percentile, colour in zip(("50", "99", "99.9"), theme.series, strict=False):
         values = [

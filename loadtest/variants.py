@@ -21,6 +21,7 @@ BASELINES = ("static", "lookup", "per_request", "transaction", "read_modify_writ
 HOPCOUNT = "hopcount"
 
 _START_SECONDS = 30.0
+_OF_THE_HARNESS = ("database_url", "host", "port", "workers")
 _SPEC = re.compile(r"(?P<name>\w+)(@(?P<revision>[^:]+))?(:(?P<settings>.+))?")
 
 
@@ -45,6 +46,7 @@ class Variant(msgspec.Struct, frozen=True):
 def parsed(text: str) -> Variant:
     """A variant from `hopcount`, `hopcount:flushers=3,batch_limit=64`, `hopcount@REVISION` or a baseline's name.
 
+    Settings may be separated by + too, where commas separate variants.
     Raises InvalidVariant.
     """
     match = _SPEC.fullmatch(text)
@@ -53,10 +55,12 @@ def parsed(text: str) -> Variant:
     if match["name"] != HOPCOUNT and (match["revision"] or match["settings"]):
         raise InvalidVariant(f"{text!r}: only {HOPCOUNT} has revisions and settings")
     settings = {}
-    for pair in (match["settings"] or "").split(",") if match["settings"] else []:
+    for pair in re.split("[,+]", match["settings"]) if match["settings"] else []:
         name, equals, value = pair.partition("=")
         if not equals:
             raise InvalidVariant(f"{text!r}: {pair!r} is not of the form setting=value")
+        if name in _OF_THE_HARNESS:
+            raise InvalidVariant(f"{text!r}: the {name} is the harness's to set")
         settings[name] = value
     return Variant(match["name"], settings, match["revision"])
 

@@ -15,10 +15,11 @@ import asyncpg
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest import bundle, generator, keys, measure, report, variants, verdict, wrk
+from loadtest import bundle, cli, generator, keys, measure, report, variants, verdict, wrk
 from loadtest.agree import agreements
 from loadtest.books import Books
 from loadtest.bundle import Cell, InvalidBundle, Result, Run
@@ -413,6 +414,34 @@ def test_a_bundle_is_read_as_it_was_written_and_its_report_needs_nothing_else(tm
     assert folder.name in index
 
 
+def test_an_interrupted_run_has_a_report_of_what_was_measured(tmp_path: Path) -> None:
+    written = result(tmp_path)
+    written.scenario, written.complete = "latency", False
+    written.cells = [msgspec.structs.replace(cell, rate=100.0 + at) for at, cell in enumerate(written.cells)]
+    written.runs = written.of(0)
+    assert "interrupted" in report.write(bundle.write(written, tmp_path)).read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("run redirects --connections abc", "'abc' is not a valid integer"),
+        ("run redirects --connections 64,0", "0 is not in the range"),
+        ("run latency --connections ,", "',' names nothing"),
+        ("run redirects --variants ,", "',' names nothing"),
+        ("run redirects --variants static,nginx", "'nginx' is none of"),
+        ("run redirects --keys uniform,a", "'a' is not one of"),
+        ("sweep connections 16,b", "'b' is not a valid integer"),
+        ("sweep flushers 0", "0 is not in the range"),
+        ("compare hopcount:port=1 static", "the port is the harness's to set"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_a_sentence(arguments: str, said: str) -> None:
+    refused = CliRunner().invoke(cli.bench, arguments.split())
+    assert refused.exit_code == 2
+    assert said in refused.output
+
+
 def test_two_bundles_are_compared_only_where_they_can_be(tmp_path: Path) -> None:
     first, second = result(tmp_path), result(tmp_path)
     (one,) = agreements(first, second)
@@ -439,7 +468,10 @@ def test_a_bundle_of_another_schema_is_refused(tmp_path: Path) -> None:
 def test_variants_are_written_as_they_are_read() -> None:
     for text in ("static", "hopcount", "hopcount:flushers=3,batch_limit=64", "hopcount@v1:flushers=3"):
         assert str(variants.parsed(text)) == text
-    for wrong in ("", "nginx", "static:flushers=3", "hopcount:flushers"):
+    assert variants.parsed("hopcount:flushers=3+batch_limit=64") == variants.parsed(
+        "hopcount:flushers=3,batch_limit=64"
+    )
+    for wrong in ("", "nginx", "static:flushers=3", "hopcount:flushers", "hopcount:port=1", "hopcount:workers=2"):
         with pytest.raises(InvalidVariant):
             variants.parsed(wrong)
 
