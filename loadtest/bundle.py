@@ -84,7 +84,9 @@ class Run(msgspec.Struct):
     lag_p99: int | None
     """How late requests were sent, microseconds."""
     errors: int
+    """Requests of the measurement that were answered by no redirect, or not at all."""
     unsent: int
+    """Requests that were due in the measurement, in open loop, and not sent by its end."""
     cost: Cost | None
     activity: Activity
     generator_share: float

@@ -298,7 +298,7 @@ def _table(result: Result) -> Table:
     title = f"{result.scenario}: {len(result.runs)} runs" + ("" if result.complete else ", interrupted")
     table = Table(title=title, caption=f"generator: {result.fingerprint.generator}; ceiling {result.ceiling:,.0f}/s")
     for heading in ("variant", "keys", "links", "conn.", "workers", "offered/s", "redirects/s", "of static",
-                    "p50 ms", "p99 ms", "us CPU: service", "database", "verdict"):  # fmt: skip
+                    "p50 ms", "p99 ms", "us CPU: service", "database", "errors", "unsent", "verdict"):  # fmt: skip
         table.add_column(heading, justify="left" if heading in ("variant", "keys", "verdict") else "right")
     for place, cell in enumerate(result.cells):
         runs = result.of(place)
@@ -316,6 +316,8 @@ def _table(result: Result) -> Table:
             _middle(kept, lambda run: run.percentiles["99"] / 1000, ",.2f"),
             _middle(kept, lambda run: run.cost.service, ",.1f"),
             _middle(kept, lambda run: run.cost.database, ",.1f"),
+            f"{sum(run.errors for run in runs):,}",
+            "" if cell.rate is None else f"{sum(run.unsent for run in runs):,}",
             _worst([run.verdict for run in runs]),
         )
     return table

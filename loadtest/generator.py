@@ -2,7 +2,7 @@
 
 In open loop a request is due when the schedule says so, whether or not the ones before were answered, and its
 latency counts from then: a server that stalls is charged for every request that should have been sent
-meanwhile (coordinated omission, after Gil Tene's wrk2).
+meanwhile (coordinated omission, after Gil Tene's wrk2), those that it has not answered by the end included.
 """
 
 import asyncio
@@ -47,16 +47,17 @@ class Generated(msgspec.Struct):
     """What came of a Load."""
 
     requests: int
-    """Answered in the measurement."""
+    """Redirects received in the measurement."""
     seconds: float
     errors: int
-    """Answers that were no redirect, and connections that broke."""
+    """Of the requests due in the measurement: answered by no redirect, or not at all."""
     unsent: int
-    """Due in the measurement and not sent by its end."""
+    """Of the requests due in the measurement: not sent by its end."""
     offered: float | None
     """Requests a second."""
     latency: str
-    """An encoded HdrHistogram, microseconds."""
+    """Of the requests due in the measurement that were redirected, or had no answer when the load was given up: an
+    encoded HdrHistogram, microseconds. Other answers are errors, and fast ones flatter nobody."""
     lag: str
     """How late requests were sent: an encoded HdrHistogram, microseconds."""
     cpu_seconds: float
@@ -152,19 +153,21 @@ class _Run:
             await self._keep_schedule(start, load.rate)
         cpu.append(time.process_time())
         self._ended = True
-        unsent = sum(due >= self._begin for _, due in self._due)
-        self._due.clear()
         if self._busy:
             with suppress(TimeoutError):  # what is left then stays in doubt
                 await asyncio.wait_for(self._quiet.wait(), _DRAIN_SECONDS)
+        unsent = [due for _, due in self._due if self._measured(due)]
+        unanswered = [c.due for c in self._connections if c.code is not None and self._measured(c.due)]
+        for due in unsent + unanswered:
+            self._took_since(due)
+        self.errors += len(unanswered)
         for connection in self._connections:
             connection.close()
-        await asyncio.sleep(0)
         return Generated(
             requests=self.requests,
             seconds=load.seconds,
             errors=self.errors,
-            unsent=unsent,
+            unsent=len(unsent),
             offered=load.rate,
             latency=self.latency.encode().decode("ascii"),
             lag=self.lag.encode().decode("ascii"),
@@ -197,11 +200,17 @@ class _Run:
                     self._due.append((next(self._codes), due))
 
     def _send(self, connection: _Connection, code: str, due: float) -> None:
-        if self._begin <= due < self._end:
+        if self._measured(due):
             self.lag.record_value(max(1, round((self._loop.time() - due) * 1e6)))
         self._busy += 1
         self.tally.sent[code] += 1
         connection.send(code, due)
+
+    def _measured(self, due: float) -> bool:
+        return self._begin <= due < self._end
+
+    def _took_since(self, due: float) -> None:
+        self.latency.record_value(min(HIGHEST, max(1, round((self._loop.time() - due) * 1e6))))
 
     def _next(self, connection: _Connection) -> None:
         """Give an idle connection something to do."""
@@ -217,25 +226,25 @@ class _Run:
             self._idle.append(connection)
 
     def answered(self, connection: _Connection, code: str, head: bytes) -> None:
-        now = self._loop.time()
         status = head[9:12].decode("ascii")
         self.tally.statuses[status] += 1
         if status == "302":
             self.tally.redirected[code] += 1
             if b"location: %b\r\n" % keys.destination(code).encode("ascii") not in head + b"\r\n":
                 self.tally.wrong[code] += 1
-        elif status == "404":
-            self.tally.not_found[code] += 1
-        if self._begin <= now < self._end:
-            self.requests += 1
-            self.errors += status != "302"
-            self.latency.record_value(min(HIGHEST, max(1, round((now - connection.due) * 1e6))))
+            self.requests += self._measured(self._loop.time())
+            if self._measured(connection.due):
+                self._took_since(connection.due)
+        else:
+            if status == "404":
+                self.tally.not_found[code] += 1
+            self.errors += self._measured(connection.due)
         self._done()
         self._next(connection)
 
     def lost(self, connection: _Connection, code: str | None) -> None:
         if code is not None:
-            self.errors += 1
+            self.errors += self._measured(connection.due)
             self._done()
         self._connections.discard(connection)
         if connection in self._idle:

@@ -249,7 +249,7 @@ def _of_generated(
     share = measured.cpu_seconds / measured.seconds
     return Run(
         cell=0, round=number, verdict=verdict, errors=measured.errors, unsent=measured.unsent,
-        throughput=(measured.requests - measured.errors) / measured.seconds if verdict.kept else None,
+        throughput=measured.requests / measured.seconds if verdict.kept else None,
         percentiles=percentiles if verdict.kept else None,
         latency=measured.latency if verdict.kept else None,
         lag_p99=int(lag.get_value_at_percentile(99)), activity=activity, generator_share=share,

@@ -109,8 +109,8 @@ def _headline(result: Result) -> list[str]:
 def _table(result: Result) -> list[str]:
     lines = [
         "| variant | keys | links | connections | workers | offered/s | redirects/s | p50 ms | p99 ms "
-        "| CPU us: service | database | clicks a commit | verdict |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| CPU us: service | database | clicks a commit | errors | unsent | verdict |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for place, cell in enumerate(result.cells):
         lines.append("| " + " | ".join(_row(result, place, cell)) + " |")
@@ -134,6 +134,8 @@ def _row(result: Result, place: int, cell: Cell) -> list[str]:
         _median([run.cost.service for run in kept if run.cost], ".1f"),
         _median([run.cost.database for run in kept if run.cost], ".1f"),
         _median([_clicks_a_commit(run) for run in kept], ".1f") if _counts(cell) else "",
+        f"{sum(run.errors for run in runs):,}",
+        "" if cell.rate is None else f"{sum(run.unsent for run in runs):,}",
         ", ".join(verdicts) + (" (generator limited)" if any(run.generator_limited for run in runs) else ""),
     ]
 
@@ -309,7 +311,11 @@ def _over_rate(axes: Axes, result: Result, theme: Theme) -> None:
         axes.plot(rates, values, "o-", color=colour, label=f"p{percentile}")
     axes.set_yscale("log")
     achieved = [_median(result.throughputs(place).values()) for place in places]
-    labels = [f"{rate:,.0f}\n({got} achieved)" for rate, got in zip(rates, achieved, strict=True)]
+    failed = [sum(run.errors + run.unsent for run in result.of(place)) for place in places]
+    labels = [
+        f"{rate:,.0f}\n({got} achieved)" + (f"\n{missed:,} failed" if missed else "")
+        for rate, got, missed in zip(rates, achieved, failed, strict=True)
+    ]
     axes.set_xticks(rates, labels)
     axes.set_xlabel("offered rate, requests a second")
     axes.set_ylabel("latency, milliseconds")

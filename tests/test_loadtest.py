@@ -332,11 +332,39 @@ def test_latency_counts_from_when_a_request_was_due(bench: Bench) -> None:
                     arrivals="constant")  # fmt: skip
         done = generator.run(load)
     latency = generator.histogram(done.latency)
-    assert done.unsent == 0
+    assert (done.unsent, done.errors) == (0, 0)
     assert done.requests == pytest.approx(400, abs=5)
     # Of 400 requests 200 were due in the second of silence: a quarter of all waited half a second or more.
     assert latency.get_value_at_percentile(80) > 400_000
     assert Tally.from_data(done.tally).redirected.total() == Tally.from_data(done.tally).sent.total()
+
+
+def test_a_server_that_falls_silent_for_good_is_charged_for_all_that_was_due(bench: Bench) -> None:
+    with variants.serving(Variant("static"), bench.service_dsn(50), 1) as target:
+        worker = target._tree()[1]
+        threading.Timer(1.0, worker.suspend).start()
+        load = Load(port=target.port, keys=Keys("uniform", 50), connections=4, seconds=2.0, warm_up=0.0, rate=200.0,
+                    arrivals="constant")  # fmt: skip
+        try:
+            done = generator.run(load)
+        finally:
+            worker.resume()
+    latency = generator.histogram(done.latency)
+    assert done.errors == 4, "one on each connection has no answer"
+    assert done.requests + done.errors + done.unsent == pytest.approx(400, abs=1)
+    assert latency.get_total_count() == done.requests + done.errors + done.unsent
+    # Half of them waited until the load was given up, five seconds after its end.
+    assert latency.get_value_at_percentile(60) > 5_000_000
+
+
+def test_answers_that_are_no_redirect_are_errors_and_have_no_latency(bench: Bench) -> None:
+    with variants.serving(Variant("hopcount"), bench.service_dsn(50), 1) as target:
+        done = generator.run(Load(port=target.port, keys=Keys("uniform", 100), connections=4, seconds=1.0, warm_up=0.0))
+    statuses, recorded = done.tally["statuses"], generator.histogram(done.latency).get_total_count()
+    # A few are sent between the end of the measurement and that of the load.
+    assert 0 < done.requests <= recorded <= statuses["302"]
+    assert statuses["404"] - 4 <= done.errors <= statuses["404"]
+    assert verdict.judge(Tally.from_data(done.tally), done.tally["redirected"]).outcome == "broken"
 
 
 # Comparing, bundles and reports
