@@ -13,17 +13,15 @@ from typing import Any, NoReturn
 
 import asyncpg
 import click
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from loadtest import bundle, generator, measure, report, seed, starting, variants, wrk
+from loadtest import bundle, measure, report, seed, starting, variants, wrk
 from loadtest.agree import agreements
 from loadtest.arguments import Listed, VariantType
 from loadtest.bundle import Cell, InvalidBundle, Result
 from loadtest.compare import ratio
-from loadtest.generator import Load
 from loadtest.keys import Keys, Kind
 from loadtest.measure import GeneratorName, Plan
 from loadtest.seed import SeedError
@@ -237,24 +235,6 @@ def seed_links(links: int, database_url: str, remove: bool) -> None:
         bar = progress.add_task("Seeding", total=links)
         made = asyncio.run(seed.seed(database_url, links, lambda done: progress.update(bar, completed=done)))
     click.echo(f"{made:,} links made")
-
-
-@bench.command("baseline", hidden=True)
-@click.argument("name", type=click.Choice(variants.BASELINES))
-@click.argument("dsn")
-@click.argument("port", type=int)
-@click.argument("workers", type=int)
-def baseline(name: str, dsn: str, port: int, workers: int) -> None:
-    """Serve a baseline."""
-    starting.serve_baseline(name, dsn, port, workers)
-
-
-@bench.command("generate", hidden=True)
-@click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
-def generate(target: Path) -> None:
-    """Carry out the Load on standard input, and write what came of it to TARGET."""
-    load = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)
-    target.write_bytes(msgspec.json.encode(generator.run(load)))
 
 
 def _carried_out(

@@ -32,7 +32,8 @@ class Ratio(msgspec.Struct, frozen=True):
         return "undetermined"
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        """Without an interval where there are too few pairs for one that says something."""
+        return f"{self.value:.3f}" + (f" [{self.low:.3f}, {self.high:.3f}]" if self.rounds >= FEWEST else "")
 
 
 def ratio(first: Mapping[int, float], second: Mapping[int, float]) -> Ratio | None:

@@ -6,6 +6,7 @@ meanwhile (coordinated omission, after Gil Tene's wrk2), those that it has not a
 """
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -275,3 +276,13 @@ def run(load: Load) -> Generated:
         return await _Run(load, keys.drawn(load.keys, load.seed)).carry_out()
 
     return uvloop.run(carry_out())
+
+
+def main() -> None:
+    """Carry out the Load on standard input, and write what came of it to standard output."""
+    load = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)
+    sys.stdout.buffer.write(msgspec.json.encode(run(load)))
+
+
+if __name__ == "__main__":
+    main()

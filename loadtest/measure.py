@@ -4,7 +4,6 @@ import asyncio
 import random
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from loadtest import bundle, generator, observe, seed, starting, variants, wrk
 from loadtest.bundle import Cell, Cost, Result, Run
 from loadtest.generator import Generated, Load
 from loadtest.keys import Keys
-from loadtest.observe import Activity
+from loadtest.observe import Activity, Observed
 from loadtest.starting import Postgres, Role
 from loadtest.tally import Tally
 from loadtest.verdict import Verdict, judge, judge_totals
@@ -176,54 +175,66 @@ def measure(database: Bench, cell: Cell, plan: Plan, number: int, *, kill_after:
     outside = database.superuser_dsn(links)
     asyncio.run(observe.checkpoint(outside))
     since = UUID(int=uuid7().int)
-    before = asyncio.run(observe.observe(outside, since))
+
+    def look() -> Observed:
+        return asyncio.run(observe.observe(outside, since))
+
+    before = look()
     variant = variants.parsed(cell.variant)
+    counts_clicks = variant.name not in ("static", "lookup")
+    checked: Verdict | None = None
     with variants.serving(variant, database.service_dsn(links), cell.workers) as target:
         load = Load(
             port=target.port, keys=cell.keys, connections=cell.connections, seconds=plan.seconds,
             warm_up=plan.warm_up, rate=cell.rate, arrivals=cell.arrivals, seed=number,
         )  # fmt: skip
+        if plan.generator == "wrk" and cell.rate is None:
+            # wrk knows only totals: what warms the server up knows every link.
+            warm_up = _generate(msgspec.structs.replace(load, seconds=plan.warm_up, warm_up=0.0))
+            between = look()
+            checked = _judged(warm_up, between.since(before), counts_clicks)
+            before = between
         cpu = (target.cpu_seconds, database.cpu_seconds)
         if kill_after is not None:
             threading.Thread(target=_kill, args=(target, cell.connections, kill_after), daemon=True).start()
-        if plan.generator == "wrk" and cell.rate is None:
-            warm = wrk.run(load, max(1.0, plan.warm_up))
-            measured: Capacity | Generated = wrk.run(load, plan.seconds)
-        else:
-            warm = None
-            measured = _generate(load)
+        measured = _generate(load) if checked is None else wrk.run(load)
         used = (target.cpu_seconds - cpu[0], database.cpu_seconds - cpu[1])
-    after = asyncio.run(observe.observe(outside, since))
-    counts_clicks = variant.name not in ("static", "lookup")
-    activity = after.activity.since(before.activity)
-    rise = observe.rise(before.counts, after.counts)
+    rose = look().since(before)
     if isinstance(measured, Capacity):
-        assert warm is not None  # wrk ran twice
-        return _of_capacity(warm, measured, cell, counts_clicks, rise, after.rows, activity, used, number)
-    return _of_generated(measured, counts_clicks, rise, after.rows, activity, used, number)
+        assert checked is not None  # wrk comes after a check
+        verdict = _judged_by_totals(checked, measured, cell.connections, rose, counts_clicks)
+        return _of_capacity(measured, verdict, rose.activity, used, number)
+    return _of_generated(measured, _judged(measured, rose, counts_clicks), rose.activity, used, number)
+
+
+def _judged(generated: Generated, rose: Observed, counts_clicks: bool) -> Verdict:
+    tally = Tally.from_data(generated.tally)
+    return judge(tally, rose.counts, rose.rows) if counts_clicks else judge(tally, tally.redirected)
+
+
+def _judged_by_totals(
+    checked: Verdict, measured: Capacity, connections: int, rose: Observed, counts_clicks: bool
+) -> Verdict:  # fmt: skip
+    redirected = measured.requests - measured.refused
+    differ = sum(rose.counts.get(code, 0) != rose.rows.get(code, 0) for code in rose.counts.keys() | rose.rows.keys())
+    return judge_totals(
+        checked, redirected, measured.refused + measured.broken,
+        connections,  # each has a request on the way when wrk ends and closes it
+        sum(rose.counts.values()) if counts_clicks else redirected, differ,
+    )  # fmt: skip
 
 
 def _of_capacity(
-    warm: Capacity, measured: Capacity, cell: Cell, counts_clicks: bool, rise: dict[str, int],
-    rows: dict[str, int], activity: Activity, used: tuple[float, float], number: int,
+    measured: Capacity, verdict: Verdict, activity: Activity, used: tuple[float, float], number: int
 ) -> Run:  # fmt: skip
-    redirected = warm.requests - warm.refused + measured.requests - measured.refused
-    # wrk ends by closing its connections: each had a request on the way.
-    unanswered = 2 * cell.connections + warm.refused + measured.refused + warm.broken + measured.broken
-    differ = sum(rise.get(code, 0) != rows.get(code, 0) for code in rise.keys() | rows.keys())
-    verdict = (
-        judge_totals(redirected, unanswered, sum(rise.values()), differ)
-        if counts_clicks
-        else Verdict("exact", sent=redirected, redirected=redirected, reason="this one counts nothing")
-    )
-    good = measured.requests - measured.refused
+    redirected = measured.requests - measured.refused
     share = measured.cpu_seconds / measured.seconds
     return Run(
         cell=0, round=number, verdict=verdict, errors=measured.refused + measured.broken, unsent=0,
-        throughput=good / measured.seconds if verdict.kept else None,
+        throughput=redirected / measured.seconds if verdict.kept else None,
         percentiles=measured.percentiles if verdict.kept else None,
         latency=None, lag_p99=None, activity=activity, generator_share=share,
-        cost=_cost(used, warm.cpu_seconds + measured.cpu_seconds, redirected) if verdict.kept else None,
+        cost=_cost(used, measured.cpu_seconds, redirected) if verdict.kept else None,
         generator_limited=share > NEARLY_ALL,
     )  # fmt: skip
 
@@ -238,12 +249,8 @@ def _kill(target: variants.Target, connections: int, after: float) -> None:
 
 
 def _of_generated(
-    measured: Generated, counts_clicks: bool, rise: dict[str, int], rows: dict[str, int],
-    activity: Activity, used: tuple[float, float], number: int,
+    measured: Generated, verdict: Verdict, activity: Activity, used: tuple[float, float], number: int
 ) -> Run:  # fmt: skip
-    tally = Tally.from_data(measured.tally)
-    received = dict(tally.redirected)
-    verdict = judge(tally, rise, rows) if counts_clicks else judge(tally, received)
     latency, lag = generator.histogram(measured.latency), generator.histogram(measured.lag)
     percentiles = {str(p): int(latency.get_value_at_percentile(p)) for p in (50, 90, 99, 99.9)}
     share = measured.cpu_seconds / measured.seconds
@@ -253,7 +260,7 @@ def _of_generated(
         percentiles=percentiles if verdict.kept else None,
         latency=measured.latency if verdict.kept else None,
         lag_p99=int(lag.get_value_at_percentile(99)), activity=activity, generator_share=share,
-        cost=_cost(used, measured.cpu_seconds, tally.redirected.total()) if verdict.kept else None,
+        cost=_cost(used, measured.cpu_seconds, verdict.redirected) if verdict.kept else None,
         generator_limited=share > NEARLY_ALL,
     )  # fmt: skip
 
@@ -265,10 +272,8 @@ def _cost(used: tuple[float, float], generating: float, redirected: int) -> Cost
 
 def _generate(load: Load) -> Generated:
     """Run the generator in a process of its own, and out of the terminal's reach: Ctrl-C ends it from here."""
-    with tempfile.TemporaryDirectory(prefix="hopcount-load-") as place:
-        given = Path(place) / "generated.json"
-        subprocess.run(
-            [sys.executable, "-m", "loadtest", "generate", given],
-            cwd=variants.ROOT, input=msgspec.json.encode(load), check=True, start_new_session=True,
-        )  # fmt: skip
-        return msgspec.json.decode(given.read_bytes(), type=Generated)
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest.generator"],
+        cwd=variants.ROOT, input=msgspec.json.encode(load), stdout=subprocess.PIPE, check=True, start_new_session=True,
+    )  # fmt: skip
+    return msgspec.json.decode(done.stdout, type=Generated)

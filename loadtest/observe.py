@@ -17,6 +17,7 @@ class Activity(msgspec.Struct, frozen=True):
     """Counters of PostgreSQL; of a run, by how much they rose."""
 
     commits: int
+    """Of transactions that wrote: their ids, which are there at once; sessions report the rest now and then."""
     wal_bytes: int
     updates: int
     """Of rows in `urls`."""
@@ -33,17 +34,22 @@ class Observed(msgspec.Struct, frozen=True):
     """In clicks, by code, from the given id on."""
     activity: Activity
 
+    def since(self, before: "Observed") -> "Observed":
+        """By how much everything rose, where it did."""
+        return Observed(
+            _rise(before.counts, self.counts), _rise(before.rows, self.rows), self.activity.since(before.activity)
+        )
+
 
 async def observe(dsn: str, since: UUID) -> Observed:
     """`dsn` as superuser; `since` is an id older than all clicks of the run."""
     connection = await asyncpg.connect(dsn)
     try:
-        # Sessions report what they did now and then; those that have ended have.
         activity = await connection.fetchrow(
-            "SELECT d.xact_commit AS commits, w.wal_bytes::bigint, t.n_tup_upd AS updates, "
-            "t.n_tup_hot_upd AS hot_updates "
-            "FROM pg_stat_database AS d, pg_stat_wal AS w, pg_stat_user_tables AS t "
-            "WHERE d.datname = current_database() AND t.relid = 'hopcount.urls'::regclass"
+            "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS commits, "
+            "(pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint AS wal_bytes, "
+            "n_tup_upd AS updates, n_tup_hot_upd AS hot_updates "
+            "FROM pg_stat_user_tables WHERE relid = 'hopcount.urls'::regclass"
         )
         async with connection.transaction(isolation="repeatable_read"):
             counts = await connection.fetch("SELECT short_code, click_count FROM hopcount.urls WHERE click_count > 0")
@@ -52,11 +58,11 @@ async def observe(dsn: str, since: UUID) -> Observed:
             )
     finally:
         await connection.close()
-    assert activity is not None  # the database and the table are there
+    assert activity is not None  # the table is there
     return Observed(dict(map(tuple, counts)), dict(map(tuple, rows)), Activity(**activity))
 
 
-def rise(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+def _rise(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     """By how much each count rose, where it did."""
     return {code: count - before.get(code, 0) for code, count in after.items() if count != before.get(code, 0)}
 

@@ -78,3 +78,7 @@ def serve_baseline(name: str, dsn: str, port: int, workers: int) -> None:
         backpressure=16384,
         log_level=LogLevels.warning,
     ).serve(target_loader=load, wrap_loader=False)
+
+
+if __name__ == "__main__":
+    serve_baseline(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

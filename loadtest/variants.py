@@ -117,16 +117,7 @@ def serving(variant: Variant, dsn: str, workers: int) -> Iterator[Target]:
             }  # fmt: skip
         else:
             tree, settings = ROOT, {}
-            command = [
-                sys.executable,
-                "-m",
-                "loadtest",
-                "baseline",
-                variant.name,
-                dsn,
-                str(port),
-                str(workers),
-            ]
+            command = [sys.executable, "-m", "loadtest.starting", variant.name, dsn, str(port), str(workers)]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("HOPCOUNT_")}
         given = {f"HOPCOUNT_{name.upper()}": value for name, value in settings.items()}
         log = stack.enter_context(tempfile.TemporaryFile())

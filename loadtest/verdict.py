@@ -43,6 +43,8 @@ class Verdict(msgspec.Struct, frozen=True):
     """Counts beyond the requests that were sent."""
     in_doubt: int = 0
     """Requests that ended without a redirect, and counts that go with them."""
+    cut_off: int = 0
+    """Requests that the generator itself broke off at its end: so many more may be counted."""
     stale: int = 0
     """Redirects to a destination that was not the link's."""
     faults: list[Fault] = msgspec.field(default_factory=list)
@@ -58,6 +60,8 @@ class Verdict(msgspec.Struct, frozen=True):
             f"verdict: {self.outcome}; {self.redirected:,} redirects, {self.counted:,} counted, "
             f"lost {self.lost:,}, over {self.over:,}, in doubt {self.in_doubt:,}, stale {self.stale:,}"
         )
+        if self.cut_off:
+            text += f", cut off {self.cut_off:,}"
         if self.reason is not None:
             text += f" ({self.reason})"
         return "\n".join([text, *(f"  {fault.short_code}: {fault.what}" for fault in self.faults)])
@@ -111,23 +115,36 @@ def judge(
     )
 
 
-def judge_totals(redirected: int, unanswered: int, rise: int, rows_differ: int) -> Verdict:
-    """The verdict where the generator knows only totals: `redirected` 302s, `unanswered` requests at its end."""
-    lost, over = max(0, redirected - rise), max(0, rise - redirected - unanswered)
+def judge_totals(
+    checked: Verdict, redirected: int, failed: int, cut_off: int, rise: int, rows_differ: int
+) -> Verdict:  # fmt: skip
+    """The verdict where the generator knows only totals.
+
+    `checked` is the verdict on what another one sent to the same server just before, link by link; `failed` were
+    not redirected, and `cut_off` broken off by the generator at its end; the count of `rows_differ` links is not
+    the number of their rows.
+    """
+    if not checked.kept:
+        return checked
+    lost, over = max(0, redirected - rise), max(0, rise - redirected - failed - cut_off)
     faults = []
     if lost:
         faults.append(Fault("all links", f"{redirected:,} redirects received, {rise:,} counted"))
     if over:
-        faults.append(Fault("all links", f"{redirected + unanswered:,} requests sent, {rise:,} counted"))
+        faults.append(Fault("all links", f"{redirected + failed + cut_off:,} requests sent, {rise:,} counted"))
     if rows_differ:
         faults.append(Fault("all links", f"the count of {rows_differ:,} links is not the number of their rows"))
+    reason = f"link by link over {checked.redirected:,} redirects before these, which are compared by their total"
     return Verdict(
-        "broken" if faults else "exact" if rise == redirected else "in doubt",
-        sent=redirected + unanswered,
+        "broken" if faults else "undetermined" if not redirected else "in doubt" if failed else checked.outcome,
+        links=checked.links,
+        sent=redirected + failed + cut_off,
         redirected=redirected,
         counted=rise,
         lost=lost,
         over=over,
-        in_doubt=unanswered,
+        in_doubt=failed,
+        cut_off=cut_off,
         faults=faults,
+        reason=reason,
     )

@@ -57,16 +57,16 @@ def available() -> str | None:
     return (said.stdout + said.stderr).split("Copyright")[0].strip() or "wrk"
 
 
-def run(load: Load, seconds: float) -> Capacity:
-    """Send `load` for `seconds`, in a closed loop on one thread."""
+def run(load: Load) -> Capacity:
+    """Send `load`, in a closed loop on one thread, without its warm-up."""
     with tempfile.TemporaryDirectory(prefix="hopcount-wrk-") as place:
         paths, script = Path(place) / "paths", Path(place) / "script.lua"
         paths.write_text("".join(f"/{code}\n" for code in itertools.islice(drawn(load.keys, load.seed), _PATHS)))
         script.write_text(_SCRIPT.format(paths=paths))
         before = os.times()
         said = subprocess.run(
-            ["wrk", "--threads", "1", "--connections", str(load.connections), "--duration", f"{round(seconds)}s",
-             "--timeout", "10s", "--script", script, f"http://127.0.0.1:{load.port}"],
+            ["wrk", "--threads", "1", "--connections", str(load.connections),
+             "--duration", f"{max(1, round(load.seconds))}s", "--timeout", "10s", "--script", script, f"http://127.0.0.1:{load.port}"],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         after = os.times()

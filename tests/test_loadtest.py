@@ -108,11 +108,22 @@ def test_a_link_that_its_client_deleted_has_no_count_to_compare() -> None:
 
 
 def test_totals_have_a_verdict_too() -> None:
-    assert verdict.judge_totals(10, 0, 10, 0).outcome == "exact"
-    assert verdict.judge_totals(10, 2, 12, 0).outcome == "in doubt"
-    assert verdict.judge_totals(10, 2, 9, 0).outcome == "broken"
-    assert verdict.judge_totals(10, 2, 13, 0).outcome == "broken"
-    assert verdict.judge_totals(10, 0, 10, 1).outcome == "broken"
+    checked = Verdict("exact", redirected=5)
+
+    def outcome(redirected: int, failed: int, cut_off: int, rise: int, rows_differ: int = 0) -> str:
+        return verdict.judge_totals(checked, redirected, failed, cut_off, rise, rows_differ).outcome
+
+    assert outcome(10, 0, 0, 10) == "exact"
+    assert outcome(10, 0, 2, 12) == "exact", "what wrk itself cut off is in nobody's doubt"
+    assert outcome(10, 2, 0, 12) == "in doubt"
+    assert outcome(10, 2, 2, 9) == "broken"
+    assert outcome(10, 1, 1, 13) == "broken"
+    assert outcome(10, 0, 0, 10, 1) == "broken"
+    assert outcome(0, 0, 2, 0) == "undetermined"
+    checked = Verdict("in doubt", in_doubt=1)
+    assert outcome(10, 0, 0, 10) == "in doubt"
+    checked = Verdict("broken", lost=1)
+    assert outcome(10, 0, 0, 10) == "broken"
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans()), max_size=30))
@@ -183,8 +194,11 @@ def test_wrk_gives_a_verdict_as_well(bench: Bench) -> None:
     plan = Plan("test", "", [cell], 1, 1.0, 1.0, "wrk")
     assert measure.measure(bench, cell, plan, 1).verdict.outcome == "broken"
     good = measure.measure(bench, msgspec.structs.replace(cell, variant="hopcount"), plan, 1)
-    assert good.verdict.kept, str(good.verdict)
+    assert good.verdict.outcome == "exact", str(good.verdict)
     assert good.throughput
+    # A worker that ends in peace has counted all in the end; when it was asked, it had not.
+    late = measure.measure(bench, msgspec.structs.replace(cell, variant="after_response"), plan, 1)
+    assert late.verdict.lost > 0, str(late.verdict)
 
 
 def locust(url: str, scenario: str, *more: str, key: str = "") -> "subprocess.CompletedProcess[str]":
