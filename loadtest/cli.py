@@ -34,7 +34,7 @@ _SWEPT = {
     "connections": (_CONNECTIONS, "16,64,128,256,512"),
     "workers": (_WORKERS, "1,2"),
     "links": (_LINKS, "10000,100000,1000000"),
-    "batch_limit": (click.IntRange(1), "16,64,256,1000"),
+    "batch_limit": (click.IntRange(1, 1000), "16,64,256,1000"),
     "flushers": (click.IntRange(1), "1,2,3,4"),
 }
 _PIPE_WIDTH = 180

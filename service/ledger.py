@@ -76,6 +76,7 @@ class Ledger:
         self._unfinished = 0  # clicks that are waiting, held or in a statement
         self._waiting: deque[_Click] = deque()
         self._idle: list[asyncio.Future[None]] = []  # flushers with nothing to do
+        self._lookups: set[asyncio.Future[str | None]] = set()  # nobody else holds those that were given up
         self._held: dict[str, list[_Click]] = {}  # clicks by code, of links that are locked
         self._something_held = asyncio.Event()
         self._unanswered: deque[_Click] = deque()  # by age, so that one timer serves all deadlines
@@ -92,7 +93,9 @@ class Ledger:
         It is done once the click is committed. It raises DeadlinePassed. Cancelling it gives up the answer;
         the click may be counted. Raises QueueFull.
         """
-        if self._unfinished >= self._queue_limit:
+        held = self._held.get(code)
+        # Those who wait for one locked link leave room for all others.
+        if self._unfinished >= self._queue_limit or (held is not None and len(held) >= self._queue_limit // 2):
             self._metrics.shed()
             raise QueueFull
         loop = asyncio.get_running_loop()
@@ -104,8 +107,8 @@ class Ledger:
         unanswered.append(click)
         if self._timer is None:
             self._timer = loop.call_at(click.expires, self._expire)
-        if code in self._held:
-            self._held[code].append(click)
+        if held is not None:
+            held.append(click)
         else:
             self._waiting.append(click)
             # Whoever was woken for the first of these takes the others too.
@@ -115,14 +118,26 @@ class Ledger:
 
     async def look_up(self, code: str) -> str | None:
         """The destination of `code` without a click, None where there is no such link. Raises NotCounted."""
+        lookup = asyncio.ensure_future(self._look_up(code))
+        self._lookups.add(lookup)
+        lookup.add_done_callback(self._end_lookup)
+        # To end a statement takes as long again where the database is silent: nobody waits for that.
+        done, _ = await asyncio.wait((lookup,), timeout=self._deadline)
         try:
-            async with asyncio.timeout(self._deadline):
-                destination = await self._look_up(code)
+            if not done:
+                lookup.cancel()
+                raise TimeoutError
+            destination = lookup.result()
         except (StoreError, TimeoutError) as error:
             self._metrics.looked_up(None)
             raise DeadlinePassed from error
         self._metrics.looked_up(destination is not None)
         return destination
+
+    def _end_lookup(self, lookup: "asyncio.Future[str | None]") -> None:
+        self._lookups.discard(lookup)
+        if not lookup.cancelled():
+            lookup.exception()  # of one that was given up, nobody else asks for it
 
     async def _flush(self, writer: Writer) -> None:
         while True:

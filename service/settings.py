@@ -54,12 +54,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """From the arrival of a redirect to its answer: at the latest then, 503."""
     lock_timeout: Seconds = 0.25
     """How long a batch waits for a row that somebody else holds, before it goes on without it."""
-    batch_limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 256
+    batch_limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 256
     """Clicks in one statement, at most."""
     flushers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     """Statements in flight at once, for each worker; each has a connection of its own."""
     queue_limit: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
-    """Redirects a worker has accepted and not answered; what comes beyond is shed with 503."""
+    """Redirects a worker has accepted and not answered; what comes beyond is shed with 503.
+    Half of it is for those that wait for one locked link, at most."""
     pool_size: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
     """Connections for everything but redirects, for each worker, at most."""
 

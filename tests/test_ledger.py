@@ -87,6 +87,11 @@ async def start() -> AsyncIterator[Start]:
         async def look_up(code: str) -> str | None:
             if code == "down":
                 raise Unavailable("gone")
+            if code == "silent":
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await asyncio.Event().wait()  # nor does it take the news that nobody waits any more
             return None if code == "missing" else DESTINATION + code
 
         yield started
@@ -164,6 +169,22 @@ async def test_beyond_the_queue_limit_clicks_are_refused_until_others_are_done(s
     answer = scene.record("a")
     (await scene.writer.next()).commit()
     assert await answer
+
+
+async def test_those_who_wait_for_a_locked_link_leave_room_for_others(start: Start) -> None:
+    scene = await start(queue_limit=4)
+    waiting = [scene.record("x")]
+    (await scene.writer.next()).commit(busy=("x",))
+    attempt = await scene.attendant.next()
+    waiting.append(scene.record("x"))
+    with pytest.raises(QueueFull):
+        scene.record("x")
+    others = [scene.record("a"), scene.record("b")]
+    (await scene.writer.next()).commit()
+    await asyncio.gather(*others)
+    attempt.commit()
+    (await scene.attendant.next()).commit()
+    assert await asyncio.gather(*waiting) == [DESTINATION + "x"] * 2
 
 
 async def test_a_cancelled_click_cancels_nobody_else(start: Start) -> None:
@@ -351,3 +372,9 @@ async def test_looking_up_counts_nothing(start: Start) -> None:
     with pytest.raises(DeadlinePassed):
         await scene.look_up("down")
     assert scene.writer.nothing_sent
+
+
+async def test_a_silent_database_does_not_hold_up_a_lookup(start: Start) -> None:
+    scene = await start(deadline=0.05, lock_timeout=0.01)
+    with pytest.raises(DeadlinePassed):
+        await asyncio.wait_for(scene.look_up("silent"), 10.0)
