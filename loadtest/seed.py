@@ -10,13 +10,25 @@ from loadtest.keys import code, destination
 _BATCH = 50_000
 
 # A link of somebody else may be called load-1 too; those of the load tests also lead where these have them lead.
-_NAMED = "short_code ~ '^load-(0|[1-9][0-9]*)$'"
-_SEEDED = f"{_NAMED} AND original_url = '{destination('')}' || short_code"
-_NAMED_BY_ANY = "short_code ~ '^load-([0-9a-f]{10}-)?(0|[1-9][0-9]*)$'"
-_OF_ANY = (
-    f"{_NAMED_BY_ANY} AND (original_url = '{destination('')}' || short_code "
-    f"OR starts_with(original_url, '{destination('')}' || short_code || '/'))"
-)
+_TAKEN = f"""
+SELECT min(short_code) FROM hopcount.urls
+WHERE CASE WHEN short_code ~ '^load-(0|[1-9][0-9]{{0,8}})$'
+           THEN substr(short_code, 6)::int < $1 AND original_url <> '{destination("")}' || short_code END
+"""
+_MISSING = """
+SELECT link FROM generate_series($1::int, $2::int) AS link
+WHERE NOT EXISTS (SELECT FROM hopcount.urls WHERE short_code = 'load-' || link)
+"""
+_NAMED = "short_code ~ '^load-([0-9a-f]{10}-)?(0|[1-9][0-9]*)$'"
+_REMOVE = f"""
+DELETE FROM hopcount.urls
+WHERE {_NAMED} AND (original_url = '{destination("")}' || short_code
+                    OR starts_with(original_url, '{destination("")}' || short_code || '/'))
+"""
+_REMOVE_CLICKS = f"""
+DELETE FROM hopcount.clicks AS c
+WHERE {_NAMED} AND NOT EXISTS (SELECT FROM hopcount.urls AS u WHERE u.short_code = c.short_code)
+"""
 
 
 class SeedError(Exception):
@@ -31,20 +43,20 @@ async def seed(dsn: str, links: int, on_progress: Callable[[int], None]) -> int:
     """
     connection = await asyncpg.connect(dsn, server_settings={"role": "hopcount_owner"})
     try:
-        found = await connection.fetch(f"SELECT short_code, {_SEEDED} AS seeded FROM hopcount.urls WHERE {_NAMED}")
-        there: dict[str, bool] = dict(map(tuple, found))
-        missing = [link for link in range(links) if not there.get(code(link), False)]
-        taken = next((code(link) for link in missing if code(link) in there), None)
+        taken = await connection.fetchval(_TAKEN, links)
         if taken is not None:
             raise SeedError(f"{taken!r} is there already, and was not seeded: it leads elsewhere")
-        for start in range(0, len(missing), _BATCH):
-            batch = missing[start : start + _BATCH]
+        made = 0
+        for start in range(0, links, _BATCH):
+            end = min(links, start + _BATCH)
+            missing = [row[0] for row in await connection.fetch(_MISSING, start, end - 1)]
             await connection.copy_records_to_table(
-                "urls", schema_name="hopcount", columns=["id", "short_code", "original_url"], records=_records(batch)
+                "urls", schema_name="hopcount", columns=["id", "short_code", "original_url"], records=_records(missing)
             )
-            on_progress(links - len(missing) + start + len(batch))
+            made += len(missing)
+            on_progress(end)
         await connection.execute("ANALYZE hopcount.urls")
-        return len(missing)
+        return made
     finally:
         await connection.close()
 
@@ -58,11 +70,8 @@ async def remove(dsn: str) -> int:
     """Delete the links of load tests and their clicks, and no others: how many links. `dsn` as administrator."""
     connection = await asyncpg.connect(dsn, server_settings={"role": "hopcount_owner"})
     try:
-        removed = await connection.execute(f"DELETE FROM hopcount.urls WHERE {_OF_ANY}")
-        await connection.execute(
-            f"DELETE FROM hopcount.clicks AS c WHERE {_NAMED_BY_ANY} "
-            "AND NOT EXISTS (SELECT FROM hopcount.urls AS u WHERE u.short_code = c.short_code)"
-        )
+        removed = await connection.execute(_REMOVE)
+        await connection.execute(_REMOVE_CLICKS)
         return int(removed.rpartition(" ")[2])
     finally:
         await connection.close()
