@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from loadtest.arguments import Listed, VariantType
 from loadtest.bundle import Cell, InvalidBundle, Result
 from loadtest.compare import ratio
 from loadtest.keys import Keys, Kind
-from loadtest.measure import GeneratorName, Plan
+from loadtest.measure import GeneratorError, GeneratorName, Plan
 from loadtest.seed import SeedError
 from loadtest.variants import HOPCOUNT, InvalidVariant, Variant
 from loadtest.verdict import Verdict
@@ -60,11 +61,13 @@ _workers = click.option("--workers", type=_WORKERS, default=1, show_default=True
 
 def main() -> None:
     """Run the harness; its errors are one line and a non-zero exit status."""
+    # Told to end, it ends as by Ctrl-C: with what it has, and with the database that it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         bench()
     except (
-        InvalidVariant, InvalidBundle, SeedError, starting.StartError, subprocess.CalledProcessError,
-        OSError, asyncpg.PostgresError, asyncpg.InterfaceError,
+        InvalidVariant, InvalidBundle, SeedError, GeneratorError, starting.StartError,
+        subprocess.CalledProcessError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError,
     ) as error:  # fmt: skip
         click.echo(f"bench: {error}", err=True)
         sys.exit(1)

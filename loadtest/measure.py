@@ -37,6 +37,10 @@ GeneratorName = Literal["wrk", "own"]
 OnProgress = Callable[[str], None]
 
 
+class GeneratorError(Exception):
+    """The load generator ended without a result."""
+
+
 class Plan(msgspec.Struct, frozen=True):
     """What to measure, and for how long."""
 
@@ -128,7 +132,7 @@ def bench(data_dir: Path) -> Iterator[Bench]:
 def carry_out(plan: Plan, data_dir: Path, on_progress: OnProgress, on_run: Callable[[], None]) -> Result:
     """Measure every cell of `plan` in every round, in a random order within each.
 
-    Interrupted, it returns what it has, not complete. Raises InvalidVariant.
+    Interrupted, it returns what it has, not complete. Raises InvalidVariant and GeneratorError.
     """
     with bench(data_dir) as database:
         for links in sorted({cell.keys.links for cell in plan.cells}):
@@ -271,9 +275,17 @@ def _cost(used: tuple[float, float], generating: float, redirected: int) -> Cost
 
 
 def _generate(load: Load) -> Generated:
-    """Run the generator in a process of its own, and out of the terminal's reach: Ctrl-C ends it from here."""
+    """Run the generator in a process of its own, and out of the terminal's reach: Ctrl-C ends it from here.
+
+    Raises GeneratorError.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "loadtest.generator"],
-        cwd=variants.ROOT, input=msgspec.json.encode(load), stdout=subprocess.PIPE, check=True, start_new_session=True,
+        cwd=variants.ROOT, input=msgspec.json.encode(load), stdout=subprocess.PIPE, check=False, start_new_session=True,
     )  # fmt: skip
-    return msgspec.json.decode(done.stdout, type=Generated)
+    try:
+        return msgspec.json.decode(done.stdout, type=Generated)
+    except msgspec.DecodeError as error:
+        raise GeneratorError(
+            f"the load generator ended with status {done.returncode} after {len(done.stdout):,} bytes of its result"
+        ) from error

@@ -1,5 +1,6 @@
 """The load tests themselves: does the verdict notice what it is there for?"""
 
+import asyncio
 import itertools
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import asyncpg
 import msgspec
 import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -26,7 +28,7 @@ from loadtest.bundle import Cell, InvalidBundle, Result, Run
 from loadtest.compare import ratio
 from loadtest.generator import Load
 from loadtest.keys import Keys
-from loadtest.measure import Bench, Plan
+from loadtest.measure import Bench, GeneratorError, Plan
 from loadtest.observe import Activity
 from loadtest.roles import Answer, Churn, Pages
 from loadtest.scenarios import SCENARIOS, in_turn
@@ -462,6 +464,33 @@ def test_an_interrupted_run_has_a_report_of_what_was_measured(tmp_path: Path) ->
     written.cells = [msgspec.structs.replace(cell, rate=100.0 + at) for at, cell in enumerate(written.cells)]
     written.runs = written.of(0)
     assert "interrupted" in report.write(bundle.write(written, tmp_path)).read_text()
+
+
+async def test_a_bench_that_is_told_to_end_leaves_no_process_behind() -> None:
+    with reachable_dir() as place:
+        bench = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "loadtest", "run", "redirects", "--quick", "--data-dir", place / "data",
+            cwd=variants.ROOT, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        await until(lambda: _generating(bench.pid))
+        processes = psutil.Process(bench.pid).children(recursive=True)
+        bench.terminate()
+        _, said = await bench.communicate()
+        assert (bench.returncode, said) == (130, b"bench: interrupted before anything was measured\n")
+        assert not (place / "data" / "postgres" / "data" / "postmaster.pid").exists()
+        await until(lambda: not any(process.is_running() for process in processes))
+
+
+def _generating(bench: int) -> bool:
+    found = [process.info for process in psutil.process_iter(["ppid", "cmdline"])]
+    return any(one["ppid"] == bench and "loadtest.generator" in (one["cmdline"] or ()) for one in found)
+
+
+def test_a_generator_that_ends_without_a_result_is_an_error(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> None:
+    began = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda _command, **options: began(["head", "-c", "7"], **options))
+    with pytest.raises(GeneratorError, match="ended with status 0 after 7 bytes"):
+        measured(bench, "static", Keys("uniform", 50))
 
 
 @pytest.mark.parametrize(
