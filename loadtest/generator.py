@@ -6,6 +6,7 @@ meanwhile (coordinated omission, after Gil Tene's wrk2), those that it has not a
 """
 
 import asyncio
+import os
 import sys
 import time
 from collections import deque
@@ -281,7 +282,10 @@ def run(load: Load) -> Generated:
 def main() -> None:
     """Carry out the Load on standard input, and write what came of it to standard output."""
     load = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)
-    sys.stdout.buffer.write(msgspec.json.encode(run(load)))
+    result = msgspec.json.encode(run(load))
+    # Buffered whatever PYTHONUNBUFFERED says: unbuffered, what a stopped process had not written yet is dropped.
+    with os.fdopen(sys.stdout.fileno(), "wb", closefd=False) as output:
+        output.write(result)
 
 
 if __name__ == "__main__":

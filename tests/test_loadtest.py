@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
+import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -381,6 +383,29 @@ def test_answers_that_are_no_redirect_are_errors_and_have_no_latency(bench: Benc
     assert 0 < done.requests <= recorded <= statuses["302"]
     assert statuses["404"] - 4 <= done.errors <= statuses["404"]
     assert verdict.judge(Tally.from_data(done.tally), done.tally["redirected"]).outcome == "broken"
+
+
+async def test_a_generator_that_is_stopped_while_it_writes_loses_nothing(bench: Bench) -> None:
+    reader, writer = os.pipe()
+    with variants.serving(Variant("static"), bench.service_dsn(50), 1) as target, os.fdopen(reader, "rb") as output:
+        load = Load(port=target.port, keys=Keys("uniform", 100_000), connections=4, seconds=1.0, warm_up=0.0)
+        with os.fdopen(writer, "wb") as ours:
+            started = await asyncio.create_subprocess_exec(
+                sys.executable, "-u", "-m", "loadtest.generator",
+                cwd=variants.ROOT, stdin=subprocess.PIPE, stdout=ours,
+            )  # fmt: skip
+            assert started.stdin is not None
+            started.stdin.write(msgspec.json.encode(load))
+            started.stdin.close()
+            # Nobody reads yet: once the pipe is full, the generator waits in the middle of its result.
+            await until(lambda: not select.select([], [ours], [], 0)[1])
+        process = psutil.Process(started.pid)
+        process.suspend()
+        await until(lambda: process.status() == psutil.STATUS_STOPPED)
+        process.resume()
+        done = msgspec.json.decode(output.read(), type=generator.Generated)
+        assert await started.wait() == 0
+    assert 0 < done.requests <= Tally.from_data(done.tally).redirected.total()
 
 
 # Comparing, bundles and reports
