@@ -57,7 +57,7 @@ def serve(settings: Settings, dsn: str, on_listening: Callable[[], None]) -> Non
         log_level=LogLevels.warning,
         log_dictconfig=logs.configuration(settings.log_level),
         respawn_failed_workers=True,
-        workers_kill_timeout=round(settings.deadline) + _GRACE,
+        workers_kill_timeout=_longest_end(settings),
     )
     threading.Thread(target=_announce, args=(settings, on_listening), daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="hopcount-metrics-") as shared:
@@ -66,12 +66,18 @@ def serve(settings: Settings, dsn: str, on_listening: Callable[[], None]) -> Non
         from service.app import create_app
 
         create = partial(create_app, settings, dsn)
-        server.serve(target_loader=partial(_worker, create, Path(shared)), wrap_loader=False)
+        load = partial(_worker, create, Path(shared), _longest_end(settings))
+        server.serve(target_loader=load, wrap_loader=False)
 
 
-def _worker(create_app: Callable[[Path], ASGIApp], shared_metrics: Path) -> ASGIApp:
+def _longest_end(settings: Settings) -> int:
+    """Seconds after which a worker that was told to end is killed."""
+    return round(settings.deadline) + _GRACE
+
+
+def _worker(create_app: Callable[[Path], ASGIApp], shared_metrics: Path, longest_end: int) -> ASGIApp:
     """In a new worker process: its application."""
-    threading.Thread(target=_follow_parent, args=(shared_metrics,), daemon=True).start()
+    threading.Thread(target=_follow_parent, args=(shared_metrics, longest_end), daemon=True).start()
     app = create_app(shared_metrics)
     settle()
     return app
@@ -86,13 +92,17 @@ def settle() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-def _follow_parent(shared_metrics: Path) -> None:
-    """Stop this worker when its parent has died: after a kill -9 nobody else would, or would tidy up."""
+def _follow_parent(shared_metrics: Path, longest_end: int) -> None:
+    """End this worker when its parent has died, as the parent would: after a kill -9 nobody else does, or tidies up."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         shutil.rmtree(shared_metrics, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)
+        # A worker that was still starting makes its files now, and took no notice: it has its parent's handler yet.
+        time.sleep(longest_end)
+        shutil.rmtree(shared_metrics, ignore_errors=True)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def check_address(settings: Settings) -> None:

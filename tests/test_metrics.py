@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,7 +19,7 @@ from service.store.connections import Database
 from service.store.keys import Keys
 from service.store.urls import New, Urls
 from tests.support.postgres import CloneDsns, TestCluster, execute
-from tests.support.server import Server, serving
+from tests.support.server import HOPCOUNT, Server, environment, free_port, serving
 from tests.support.waiting import until
 
 LINKS = "/api/v1/urls"
@@ -202,4 +203,21 @@ async def test_the_directory_goes_with_the_service(
         workers = server.workers
         end(server)
         await until(lambda: not any(worker.is_running() for worker in workers))
+    assert not await asyncio.to_thread(lambda: list(tmp_path.iterdir()))
+
+
+async def test_a_worker_that_is_starting_ends_with_its_service(dsns: CloneDsns, tmp_path: Path) -> None:
+    """It has no handler of its own for SIGTERM yet."""
+    process = await asyncio.create_subprocess_exec(
+        HOPCOUNT, "serve", stdout=asyncio.subprocess.DEVNULL,
+        env=environment(database_url=dsns.service, port=free_port()) | {"TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    service = psutil.Process(process.pid)
+    await until(lambda: bool(service.children()))
+    (worker,) = service.children()
+    worker.suspend()
+    process.kill()
+    await process.wait()
+    worker.resume()
+    await until(lambda: not worker.is_running())
     assert not await asyncio.to_thread(lambda: list(tmp_path.iterdir()))
