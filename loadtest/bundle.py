@@ -106,13 +106,22 @@ class Result(msgspec.Struct, kw_only=True):
     warm_up: float
     rounds: int
     complete: bool
-    """False where the run was interrupted."""
+    """False where the run was interrupted, or failed."""
+    failure: str | None = None
+    """What ended a run that failed; it holds what was measured until then."""
     fingerprint: Fingerprint
     postgresql: dict[str, str]
     ceiling: float
     """Requests a second that the same generator gets out of a server that does nothing."""
     cells: list[Cell]
     runs: list[Run]
+
+    @property
+    def ending(self) -> str:
+        """How it ended early, to be added to what it is; empty where it is complete."""
+        if self.failure:
+            return f", failed: {self.failure}"
+        return "" if self.complete else ", interrupted"
 
     def of(self, cell: int) -> list[Run]:
         return [run for run in self.runs if run.cell == cell]

@@ -12,21 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import asyncpg
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from loadtest import bundle, measure, report, seed, starting, variants, wrk
+from loadtest import bundle, measure, report, seed, variants, wrk
 from loadtest.agree import agreements
 from loadtest.arguments import Listed, VariantType
 from loadtest.bundle import Cell, InvalidBundle, Result
 from loadtest.compare import ratio
 from loadtest.keys import Keys, Kind
-from loadtest.measure import GeneratorError, GeneratorName, Plan
+from loadtest.measure import GeneratorName, Plan
 from loadtest.seed import SeedError
-from loadtest.variants import HOPCOUNT, InvalidVariant, Variant
+from loadtest.variants import HOPCOUNT, Variant
 from loadtest.verdict import Verdict
 
 _LOCUST = ("api", "pages", "mixed")
@@ -65,10 +64,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         bench()
-    except (
-        InvalidVariant, InvalidBundle, SeedError, GeneratorError, starting.StartError,
-        subprocess.CalledProcessError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError,
-    ) as error:  # fmt: skip
+    except (*measure.FAILURES, InvalidBundle, SeedError) as error:
         click.echo(f"bench: {error}", err=True)
         sys.exit(1)
 
@@ -128,6 +124,8 @@ def run(
 def _latency(data_dir: Path, rounds: int, seconds: float, links: int, workers: int, connections: int) -> Result:
     keys = Keys("uniform", links)
     capacity = _carried_out("capacity", [Cell(HOPCOUNT, keys, connections, workers)], data_dir, 3, seconds, "own")
+    if capacity.failure:
+        raise click.ClickException(capacity.failure)
     if not capacity.complete:
         _interrupted()
     reached = capacity.throughputs(0)
@@ -274,11 +272,13 @@ def _finish(result: Result) -> None:
     if limited:
         click.echo(f"In {limited} of {len(result.runs)} runs the generator was the limit, not the server.")
     click.echo(report.write(bundle.write(result)))
+    if result.failure:
+        raise click.ClickException(result.failure)
     sys.exit(1 if broken else 0 if result.complete else _INTERRUPTED)
 
 
 def _table(result: Result) -> Table:
-    title = f"{result.scenario}: {len(result.runs)} runs" + ("" if result.complete else ", interrupted")
+    title = f"{result.scenario}: {len(result.runs)} runs{result.ending}"
     table = Table(title=title, caption=f"generator: {result.fingerprint.generator}; ceiling {result.ceiling:,.0f}/s")
     for heading in ("variant", "keys", "links", "conn.", "workers", "offered/s", "redirects/s", "of static",
                     "p50 ms", "p99 ms", "us CPU: service", "database", "errors", "unsent", "verdict"):  # fmt: skip

@@ -41,6 +41,13 @@ class GeneratorError(Exception):
     """The load generator ended without a result."""
 
 
+FAILURES = (
+    GeneratorError, variants.InvalidVariant, starting.StartError, subprocess.CalledProcessError, OSError,
+    asyncpg.PostgresError, asyncpg.InterfaceError,
+)  # fmt: skip
+"""What can go wrong while something is measured."""
+
+
 class Plan(msgspec.Struct, frozen=True):
     """What to measure, and for how long."""
 
@@ -132,7 +139,8 @@ def bench(data_dir: Path) -> Iterator[Bench]:
 def carry_out(plan: Plan, data_dir: Path, on_progress: OnProgress, on_run: Callable[[], None]) -> Result:
     """Measure every cell of `plan` in every round, in a random order within each.
 
-    Interrupted, it returns what it has, not complete. Raises InvalidVariant and GeneratorError.
+    Interrupted, it returns what it has, not complete; so it does after one of FAILURES, which it raises where
+    nothing was measured yet.
     """
     with bench(data_dir) as database:
         for links in sorted({cell.keys.links for cell in plan.cells}):
@@ -170,6 +178,10 @@ def carry_out(plan: Plan, data_dir: Path, on_progress: OnProgress, on_run: Calla
             result.complete = True
         except KeyboardInterrupt:
             pass
+        except FAILURES as error:
+            if not result.runs:
+                raise
+            result.failure = str(error)
         return result
 
 

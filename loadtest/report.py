@@ -364,7 +364,7 @@ def _page(result: Result) -> str:
         f"<p><code>{html.escape(result.command)}</code></p>",
         f"<p class='soft'>{result.started:%Y-%m-%d %H:%M} UTC, revision {html.escape(result.fingerprint.revision)}"
         f"{' with changes' if result.fingerprint.dirty else ''}, {result.rounds} rounds of {result.seconds:g} s"
-        f"{'' if result.complete else ', interrupted'}. Absolute figures belong to this machine and these minutes; "
+        f"{html.escape(result.ending)}. Absolute figures belong to this machine and these minutes; "
         "compare within this page only.</p>",
         f"<p>{_verdicts(result, broken)}</p>",
         _html_table(result),

@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -200,6 +201,7 @@ def test_wrk_gives_a_verdict_as_well(bench: Bench) -> None:
     good = measure.measure(bench, msgspec.structs.replace(cell, variant="hopcount"), plan, 1)
     assert good.verdict.outcome == "exact", str(good.verdict)
     assert good.throughput
+    assert good.generator_share > 0
     # A worker that ends in peace has counted all in the end; when it was asked, it had not.
     late = measure.measure(bench, msgspec.structs.replace(cell, variant="after_response"), plan, 1)
     assert late.verdict.lost > 0, str(late.verdict)
@@ -489,6 +491,21 @@ def test_an_interrupted_run_has_a_report_of_what_was_measured(tmp_path: Path) ->
     written.cells = [msgspec.structs.replace(cell, rate=100.0 + at) for at, cell in enumerate(written.cells)]
     written.runs = written.of(0)
     assert "interrupted" in report.write(bundle.write(written, tmp_path)).read_text()
+
+
+def test_a_bench_that_fails_half_way_keeps_what_it_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("random.shuffle", lambda _cells: None)
+    monkeypatch.setattr(bundle, "write", partial(bundle.write, results=tmp_path))
+    arguments = "sweep flushers 1,1001 --links 50 --connections 8 --rounds 2 --seconds 1 --generator own"
+    with reachable_dir() as place:
+        done = CliRunner().invoke(cli.bench, [*arguments.split(), "--data-dir", str(place)])
+    assert done.exit_code == 1
+    assert "the server did not start" in done.stderr
+    (folder,) = bundle.committed(tmp_path)
+    kept = bundle.read(folder)
+    assert [(run.cell, run.round, run.verdict.outcome) for run in kept.runs] == [(0, 1, "exact")]
+    assert (kept.complete, kept.failure) == (False, done.stderr.removeprefix("Error: ").strip())
+    assert "did not start" in (folder / "report.html").read_text()
 
 
 async def test_a_bench_that_is_told_to_end_leaves_no_process_behind() -> None:
