@@ -74,7 +74,7 @@ def bench() -> None:
     """Measure Hopcount, and check its promises, on this machine.
 
     A variant is hopcount, hopcount:setting=value,..., hopcount@REVISION, or a baseline: static, lookup,
-    per_request, transaction, read_modify_write, after_response.
+    per_request, per_request_reset, transaction, read_modify_write, after_response.
     """
 
 

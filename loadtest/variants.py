@@ -17,7 +17,9 @@ import msgspec
 import psutil
 
 ROOT = Path(__file__).parent.parent
-BASELINES = ("static", "lookup", "per_request", "transaction", "read_modify_write", "after_response")
+BASELINES = (
+    "static", "lookup", "per_request", "per_request_reset", "transaction", "read_modify_write", "after_response",
+)  # fmt: skip
 HOPCOUNT = "hopcount"
 
 _START_SECONDS = 30.0

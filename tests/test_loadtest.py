@@ -170,7 +170,7 @@ def test_hopcount_is_exact_in_closed_and_open_loop(bench: Bench) -> None:
         assert run.activity.commits > 0
 
 
-@pytest.mark.parametrize("variant", ["per_request", "transaction"])
+@pytest.mark.parametrize("variant", ["per_request", "per_request_reset", "transaction"])
 def test_counting_request_by_request_is_exact_too(bench: Bench, variant: str) -> None:
     assert measured(bench, variant, Keys("uniform", 50)).verdict.outcome == "exact"
 

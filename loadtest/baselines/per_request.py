@@ -17,7 +17,11 @@ SELECT original_url FROM counted
 
 
 def create_app(dsn: str) -> App:
-    pool = Pool(dsn)
+    return counting(Pool(dsn))
+
+
+def counting(pool: Pool) -> App:
+    """The application on `pool`."""
 
     async def answer(code: str) -> str | None:
         destination: str | None = await pool.pool.fetchval(_COUNT, code, uuid7())

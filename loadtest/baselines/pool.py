@@ -11,16 +11,20 @@ SIZE = 16
 
 
 class Pool:
-    """`pool` is there inside the context `opened`."""
+    """`pool` is there inside the context `opened`.
 
-    def __init__(self, dsn: str) -> None:
+    With `reset` a session is cleaned after each use, as asyncpg does unless told otherwise: a round trip.
+    """
+
+    def __init__(self, dsn: str, *, reset: bool = False) -> None:
         self._dsn = dsn
+        self._reset = None if reset else _keep
         self.pool: Any = None
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         async with asyncpg.create_pool(
-            self._dsn, min_size=SIZE, max_size=SIZE, max_queries=2**62, reset=_keep
+            self._dsn, min_size=SIZE, max_size=SIZE, max_queries=2**62, reset=self._reset
         ) as self.pool:
             yield
 
