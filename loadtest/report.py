@@ -18,6 +18,8 @@ from loadtest.bundle import RESULTS, Cell, Result, Run
 from loadtest.compare import Ratio, ratio
 
 PERCENTILES = (1, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99)
+HEADLINE = ("static", "per_request", "per_request_reset", "transaction")
+"""What Hopcount is put beside at the top of the index."""
 BARE_SHARE = 1.25
 """Room above the highest bar for its label."""
 
@@ -92,7 +94,7 @@ def write_index(results: Path = RESULTS) -> Path:
 
 
 def _headline(result: Result) -> list[str]:
-    others = [name for name in ("static", "per_request", "transaction") if any(c.variant == name for c in result.cells)]
+    others = [name for name in HEADLINE if any(cell.variant == name for cell in result.cells)]
     lines = [
         "| keys | connections | Hopcount, redirects/s | " + " | ".join(f"to `{name}`" for name in others) + " |",
         "|---" * (3 + len(others)) + "|",
