@@ -43,6 +43,11 @@ class Fingerprint(msgspec.Struct, frozen=True):
     dirty: bool
 
     @property
+    def place(self) -> str:
+        """The machine and the generator, in a line."""
+        return f"{self.cpu}, {self.cores} cores, {self.memory_gib} GiB, {self.system}; {self.generator}"
+
+    @property
     def machine(self) -> tuple[object, ...]:
         """What has to be the same for two results to be compared."""
         return (self.cpu, self.cores, self.memory_gib, self.system, self.generator)

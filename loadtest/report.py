@@ -85,6 +85,8 @@ def write_index(results: Path = RESULTS) -> Path:
             "",
             f"`{result.command}`",
             "",
+            result.fingerprint.place,
+            "",
             *_table(result),
             "",
         ]

@@ -483,6 +483,7 @@ def test_a_bundle_is_read_as_it_was_written_and_its_report_needs_nothing_else(tm
     assert "<x>" not in page
     index = report.write_index(tmp_path).read_text()
     assert folder.name in index
+    assert written.fingerprint.place in index
 
 
 def test_an_interrupted_run_has_a_report_of_what_was_measured(tmp_path: Path) -> None:
