@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from service import destinations, embedded, server, settings, transfer
+from service import destinations, embedded, output, server, settings, transfer
 from service.destinations import InvalidDestination
 from service.embedded import Embedded, EmbeddedError
 from service.server import CannotListen
@@ -179,11 +179,22 @@ async def _import(chosen: Settings, dsn: str, source: BinaryIO, rejects: Path, c
 @urls.command("export")
 @_data_dir
 @_database_url
-@click.argument("target", metavar="FILE", type=click.File("w", encoding="utf-8", lazy=False), default="-")
-def urls_export(target: TextIO, **given: Any) -> None:
+@click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, writable=True, allow_dash=True), default="-")
+def urls_export(path: str, **given: Any) -> None:
     """Write all links to FILE as CSV, in the form that `import` reads."""
-    with _service_dsn(settings.read(**given)) as dsn:
+    with _written(path) as target, _service_dsn(settings.read(**given)) as dsn:
         asyncio.run(_export(dsn, target))
+
+
+@contextmanager
+def _written(path: str) -> Iterator[TextIO]:
+    try:
+        with output.whole(path) as target:
+            yield target
+    except BrokenPipeError:
+        raise  # Click ends quietly then: whoever reads has read enough.
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from error
 
 
 async def _export(dsn: str, target: TextIO) -> None:

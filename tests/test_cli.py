@@ -204,6 +204,18 @@ def test_db(dsns: CloneDsns) -> None:
     assert "hopcount.api_keys is missing" in error
 
 
+def test_an_export_that_fails_leaves_the_one_before(dsns: CloneDsns, tmp_path: Path) -> None:
+    (tmp_path / "out.csv").write_text("before")
+    nowhere = "postgresql://x@127.0.0.1:1/x"
+    assert run(dsns, "urls", "export", "out.csv", cwd=tmp_path, database_url=nowhere)[0] == 1
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"out.csv": "before"}
+
+
+def test_an_export_to_a_full_disk_says_so(dsns: CloneDsns) -> None:
+    status, _, said = run(dsns, "urls", "export", "/dev/full")
+    assert (status, said) == (1, "Error: /dev/full cannot be written: No space left on device\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "settings", "said"),
     [
