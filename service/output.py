@@ -20,11 +20,12 @@ def whole(path: str) -> Iterator[TextIO]:
         with open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False) as target:
             yield target
         return
-    final = Path(path).resolve()
-    if final.exists() and not final.is_file():
-        with final.open("w", encoding="utf-8") as target:
+    given = Path(path)
+    if given.exists() and not given.is_file():
+        with given.open("w", encoding="utf-8") as target:
             yield target
         return
+    final = given.resolve()
     part = final.with_name(f"{final.name}.{os.getpid()}.part")
     try:
         with part.open("x", encoding="utf-8") as target:
